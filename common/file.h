@@ -1,0 +1,35 @@
+/*
+ * Files and folders: whole-file reads, and writes that are there completely or not at all.
+ */
+#ifndef LS_COMMON_FILE_H
+#define LS_COMMON_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/status.h"
+
+/* The whole file, with a '\0' after it that is not counted. *text is the caller's, to free(). LS_EINPUT if it cannot be
+ * opened, LS_EIO if reading fails. n_bytes may be NULL. */
+ls_status ls_file_read(const char *path, char **text, size_t *n_bytes, ls_err *err) LS_MUST_CHECK;
+
+/* Writes to a temporary name in the same folder, fsync, rename, fsync of the folder. After any failure or crash the old
+ * file, if there was one, is still whole. */
+ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t n_bytes, ls_err *err) LS_MUST_CHECK;
+
+/* fsync of a file's contents / of a folder's entries. */
+ls_status ls_file_sync(const char *path, ls_err *err) LS_MUST_CHECK;
+ls_status ls_folder_sync(const char *path, ls_err *err) LS_MUST_CHECK;
+
+/* mkdir -p, mode 0777 less umask. */
+ls_status ls_folder_create(const char *path, ls_err *err) LS_MUST_CHECK;
+
+bool ls_file_exists(const char *path);
+bool ls_folder_exists(const char *path);
+
+/* "folder/name", or name itself when it is absolute or folder is "". Freed by the caller. */
+char *ls_path_join(const char *folder, const char *name);
+/* The folder part of a path, "." when it has none. Freed by the caller. */
+char *ls_path_folder(const char *path);
+
+#endif

@@ -1,0 +1,14 @@
+/* Text: the nearest of known words, numbers for people. */
+#ifndef LS_COMMON_TEXT_H
+#define LS_COMMON_TEXT_H
+
+#include <stddef.h>
+
+/* The known word nearest to `word` by edit distance, or NULL when none is near (more than a third of it differs). */
+const char *ls_nearest(const char *word, const char *const *known, size_t n_known);
+
+/* "1.5 GiB", "12 min 5 s" into out; return out. */
+const char *ls_format_bytes(char *out, size_t size, double n_bytes);
+const char *ls_format_duration(char *out, size_t size, double seconds);
+
+#endif

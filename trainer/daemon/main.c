@@ -1,0 +1,6 @@
+#include <stdio.h>
+
+int main(void) {
+    fprintf(stderr, "lockstep: no verb\n");
+    return 2;
+}
