@@ -36,7 +36,7 @@ static ls_status dispatch(int argc, char **argv, ls_err *err) {
             return verbs[i].run(argc - 1, argv + 1, err);
         }
     }
-    const char *words[N_VERBS + 1];
+    const char *words[N_VERBS + 1] = {NULL};
     for (int i = 0; i < N_VERBS; i++) {
         words[i] = verbs[i].word;
     }
