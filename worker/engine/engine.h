@@ -1,0 +1,115 @@
+/*
+ * The engine that each rank runs: a model compiled with losses, metrics and an optimizer, the lanes that this rank
+ * owns, and the all-reduce. The training loop above it (trainer/fit) decides what happens; the engine makes a step
+ * happen.
+ *
+ * Calls marked "collective" must be made by all ranks with the same arguments (but for what is local by nature); they
+ * return the same status on every rank.
+ */
+#ifndef LS_WORKER_ENGINE_H
+#define LS_WORKER_ENGINE_H
+
+#include "worker/loss/loss.h"
+#include "worker/metric/metric.h"
+#include "worker/model/model.h"
+#include "worker/optimizer/optimizer.h"
+
+typedef struct ls_engine ls_engine;
+struct ls_team; /* worker/reduce/team.h */
+
+/* Where samples come from. Arrays are numbered: the model's inputs, then the targets, then sample weights if any.
+ * fill writes samples index[0..n) of an array, converted and scaled: f32, or int32 where the model's input or the loss
+ * wants class numbers (want says which). Called from several threads at once when lanes run side by side. */
+typedef struct ls_feed {
+    void *self;
+    size_t n_samples;
+    ls_status (*fill)(void *self, int array, ls_dtype want, const uint32_t *index, size_t n, void *out, ls_err *err);
+    bool has_sample_weights;
+} ls_feed;
+
+typedef struct ls_compile {
+    int n_outputs;
+    ls_loss *losses;      /* (n_outputs) */
+    double *loss_weights; /* (n_outputs) */
+    int n_metrics;
+    ls_metric *metrics; /* (n_metrics) */
+    int *metric_output; /* (n_metrics) which output each is for */
+    ls_optimizer optimizer;
+} ls_compile;
+
+typedef struct ls_engine_options {
+    int64_t batch;      /* global batch size */
+    int64_t eval_batch; /* global batch of evaluation; 0: as batch */
+    int lanes;          /* 0: one lane a rank */
+    ls_dtype compute;   /* LS_F32, LS_BF16 */
+    uint64_t seed;
+    size_t bucket_bytes; /* 0: default */
+    int n_threads;       /* 0: from the cores that this rank is bound to */
+    bool inference;      /* no training plans, no optimizer */
+    bool input_gradients;
+} ls_engine_options;
+
+/* Collective. The model and the compile stay the caller's and must outlive the engine. Weights start at their initial
+ * values (a function of the seed). */
+ls_status ls_engine_create(ls_engine **out, struct ls_team *team, ls_model *model, const ls_compile *compile,
+                           const ls_engine_options *options, ls_err *err) LS_MUST_CHECK;
+void ls_engine_destroy(ls_engine *e);
+
+/* The sums of one step or of a whole evaluation: for each loss and metric its doubles, added over all samples of all
+ * lanes in a fixed order: the same bits on every rank and on any number of ranks (with lanes). */
+int ls_engine_n_sums(const ls_engine *e);
+int ls_engine_loss_sums_at(const ls_engine *e, int output); /* 2 doubles: sum of weighted losses, sum of weights */
+int ls_engine_metric_sums_at(const ls_engine *e, int metric);
+/* Total loss (weighted over outputs, penalties included) and metric results from sums. */
+double ls_engine_loss(const ls_engine *e, const double *sums);
+double ls_engine_metric(const ls_engine *e, int metric, const double *sums);
+
+/* What all ranks know after a step. */
+typedef struct ls_verdict {
+    bool non_finite; /* loss or gradient */
+    unsigned flags;  /* OR over ranks of what each passed in */
+    double *sums;    /* (n_sums) of this step; the caller's array */
+} ls_verdict;
+
+/* Collective. One optimizer step over the samples index[0..n) (n <= batch; the same on every rank). `step` is the
+ * global step number from 0 (what random draws depend on). flags are any bits a rank wants all to know (stop requests).
+ */
+ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, uint64_t step,
+                               double learning_rate, unsigned flags, ls_verdict *verdict, ls_err *err) LS_MUST_CHECK;
+
+/* Collective. Adds the sums of samples index[0..n), n <= eval_batch, in inference mode. */
+ls_status ls_engine_evaluate_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, unsigned flags,
+                                  ls_verdict *verdict, ls_err *err) LS_MUST_CHECK;
+
+/* Collective. Predictions of output o for samples index[0..n), n <= eval_batch, complete on rank 0: out[o] is (n, shape
+ * of the output) f32 there and ignored elsewhere. */
+ls_status ls_engine_predict_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, float *const *out,
+                                 ls_err *err) LS_MUST_CHECK;
+
+/* Weights and optimizer slots in Keras's order. get is collective (rank 0 receives; out may be NULL elsewhere); set is
+ * collective (rank 0's values count and are given to all). slot -1: the weight itself. */
+ls_status ls_engine_get(ls_engine *e, const ls_weight *w, int slot, float *out, ls_err *err) LS_MUST_CHECK;
+ls_status ls_engine_set(ls_engine *e, const ls_weight *w, int slot, const float *in, ls_err *err) LS_MUST_CHECK;
+/* Brings optimizer slots that other nodes own to rank 0's node, so that ls_engine_get of slots is then local to rank 0
+ * and collective no more. Collective. */
+ls_status ls_engine_gather(ls_engine *e, ls_err *err) LS_MUST_CHECK;
+
+uint64_t ls_engine_iterations(const ls_engine *e); /* optimizer steps done, t of the next update less 1 */
+void ls_engine_set_iterations(ls_engine *e, uint64_t t);
+
+/* 64-bit hash of the parameter arena as this rank sees it. Local. */
+uint64_t ls_engine_weights_hash(const ls_engine *e);
+
+/* For bench and logs. */
+typedef struct ls_engine_info {
+    int lanes, lanes_here, n_threads, n_buckets;
+    double compile_ms;
+    size_t arena_bytes, weights_bytes, gradient_bytes, state_bytes;
+    const char *isa;
+    double flops_per_sample; /* training step, 2 a multiply-add */
+} ls_engine_info;
+void ls_engine_describe(const ls_engine *e, ls_engine_info *info);
+/* Nanoseconds that this rank has waited for others in the all-reduce since the last call. */
+int64_t ls_engine_take_wait_ns(ls_engine *e);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * Metrics: one row each. A metric adds into `n_sums` doubles; sums of lanes, steps and epochs are added (in a fixed
+ * order), and `result` turns them into the number that people read, so that a metric is exact over any split of the
+ * data.
+ *
+ * Source: Keras 2 metrics.
+ */
+#ifndef LS_WORKER_METRIC_H
+#define LS_WORKER_METRIC_H
+
+#include "common/json.h"
+#include "worker/model/model.h"
+
+typedef struct ls_metric ls_metric;
+
+typedef struct ls_metric_class {
+    const char *name;
+    const char *aliases;
+    const char *keys;
+    bool sparse; /* takes class numbers (int32) as targets */
+    int (*n_sums)(const ls_metric *m);
+    /* p (n_rows, n) predictions, y (n_rows, n) f32 or (n_rows) int32 targets; weight NULL or (n_rows). Adds to sums. */
+    void (*add)(const ls_metric *m, const float *p, const void *y, const float *weight, int64_t n_rows, int64_t n,
+                double *sums);
+    double (*result)(const ls_metric *m, const double *sums);
+} ls_metric_class;
+
+struct ls_metric {
+    const ls_metric_class *class_;
+    char name[64]; /* as it appears in logs: "accuracy", "mae" */
+    double threshold, a, b;
+    int64_t k, n_classes;
+};
+
+/* A name or {"class_name", "config"}. "accuracy"/"acc" becomes binary, categorical or sparse categorical accuracy from
+ * the output's shape and whether the loss is sparse, as Keras does. */
+ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target, ls_metric *out,
+                          ls_err *err) LS_MUST_CHECK;
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * The operators there are, and the attributes that a layer gives each. Weights are in the order given here.
+ */
+#ifndef LS_WORKER_OPS_H
+#define LS_WORKER_OPS_H
+
+#include "worker/plan/operator.h"
+
+/* Element-wise activations and softmax, of which each has one row in activation.c. */
+#define LS_ACTIVATION_LIST(X)       \
+    X(LINEAR, "linear")             \
+    X(RELU, "relu")                 \
+    X(SIGMOID, "sigmoid")           \
+    X(TANH, "tanh")                 \
+    X(SOFTMAX, "softmax")           \
+    X(ELU, "elu")                   \
+    X(SELU, "selu")                 \
+    X(SOFTPLUS, "softplus")         \
+    X(SOFTSIGN, "softsign")         \
+    X(HARD_SIGMOID, "hard_sigmoid") \
+    X(EXPONENTIAL, "exponential")   \
+    X(SWISH, "swish")               \
+    X(GELU, "gelu")                 \
+    X(STEP, "step")
+
+typedef enum {
+#define X(name, word) LS_ACT_##name,
+    LS_ACTIVATION_LIST(X)
+#undef X
+        LS_ACT_COUNT
+} ls_act_kind;
+
+typedef struct ls_act_attr {
+    ls_act_kind kind;
+    float alpha;     /* relu: slope below threshold; elu: scale; gelu: 1 for the tanh form */
+    float max_value; /* relu: ceiling, INFINITY for none */
+    float threshold; /* relu, step */
+    int axis;        /* softmax: axis of the sample's shape, 0-based */
+} ls_act_attr;
+extern const ls_operator ls_op_activation;
+/* A relu without ceiling, slope or threshold: what the heavy operators fuse. */
+bool ls_act_is_plain_relu(const ls_node *activation);
+
+/* y = x W + b over the last axis. in (.., in), W (in, units), b (units). */
+extern const ls_operator ls_op_dense;
+
+/* Convolution of 1 to 3 spatial axes. in (spatial.., C), kernel (k.., C/groups, filters), bias (filters).
+ * Depthwise: kernel (k.., C, multiplier), output channel c * multiplier + m.
+ * transposed: kernel (k.., filters, C); pads are those of the forward convolution that it is the gradient of. */
+typedef struct ls_conv_attr {
+    int n_spatial;
+    int64_t kernel[3], stride[3], dilation[3], pad_before[3], pad_after[3];
+    int64_t groups;
+    bool depthwise, transposed;
+} ls_conv_attr;
+extern const ls_operator ls_op_conv;
+
+/* Max or average pooling; averages divide by the number of cells inside the image. */
+typedef struct ls_pool_attr {
+    int n_spatial;
+    bool average;
+    int64_t kernel[3], stride[3], pad_before[3], pad_after[3];
+} ls_pool_attr;
+extern const ls_operator ls_op_pool;
+
+/* Global pooling over all axes but the last: in (.., C) -> (C) (or (1.., C) as the output shape says). Average takes
+ * in[0]->mask into account when it is of one axis. */
+typedef struct ls_global_pool_attr {
+    bool average;
+} ls_global_pool_attr;
+extern const ls_operator ls_op_global_pool;
+
+/* Weights: gamma (if scale), beta (if center), moving mean, moving variance. `frozen`: uses the moving statistics in
+ * training as well. unbiased: the moving variance takes n/(n-1) times the batch variance (rank-4 input, as TF's fused
+ * kernel does). */
+typedef struct ls_batch_norm_attr {
+    int axis; /* of the sample's shape, 0-based */
+    float epsilon;
+    bool scale, center, frozen, unbiased;
+} ls_batch_norm_attr;
+extern const ls_operator ls_op_batch_norm;
+
+/* y = x * mask / (1 - rate) in training, y = x otherwise. keep_axes: bit i set: the mask is drawn along axis i of the
+ * sample's shape; clear: shared along it (SpatialDropout, noise_shape). */
+typedef struct ls_dropout_attr {
+    double rate;
+    unsigned keep_axes;
+} ls_dropout_attr;
+extern const ls_operator ls_op_dropout;
+
+typedef enum {
+    LS_MERGE_ADD,
+    LS_MERGE_SUBTRACT,
+    LS_MERGE_MULTIPLY,
+    LS_MERGE_AVERAGE,
+    LS_MERGE_MAXIMUM,
+    LS_MERGE_MINIMUM
+} ls_merge_kind;
+typedef struct ls_merge_attr {
+    ls_merge_kind kind;
+} ls_merge_attr;
+extern const ls_operator ls_op_merge; /* element-wise over inputs, with Keras's broadcasting of size-1 axes */
+
+typedef struct ls_concat_attr {
+    int axis; /* of the sample's shape, 0-based */
+} ls_concat_attr;
+extern const ls_operator ls_op_concat;
+
+/* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
+extern const ls_operator ls_op_view;
+
+#endif

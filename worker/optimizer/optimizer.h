@@ -1,0 +1,54 @@
+/*
+ * Optimizers: one row and one function each. An update is element-wise over a contiguous range of the arenas, whatever
+ * the layout, so that the owner of a slice updates just that slice.
+ *
+ * Source: Keras 2.11-2.15 (not "legacy") optimizers; formulas beside each function.
+ */
+#ifndef LS_WORKER_OPTIMIZER_H
+#define LS_WORKER_OPTIMIZER_H
+
+#include "common/json.h"
+#include "worker/model/model.h"
+
+enum { LS_MAX_SLOTS = 4 };
+
+typedef struct ls_optimizer ls_optimizer;
+
+/* One update of a range. */
+typedef struct ls_update {
+    double learning_rate;      /* of this step, decay and schedule applied */
+    uint64_t t;                /* 1-based number of this update */
+    float *w;                  /* (n) read, overwritten */
+    const float *g;            /* (n) mean gradient over the global batch, reduced, clipped, regularized */
+    float *slot[LS_MAX_SLOTS]; /* (n) each, read, overwritten; initial value slot_init */
+    size_t n;
+    double trust; /* LARS, LAMB: the layer's ratio; else 1 */
+} ls_update;
+
+typedef struct ls_optimizer_class {
+    const char *name; /* "Adam" */
+    const char *aliases;
+    const char
+        *keys; /* config keys besides name, learning_rate, decay, clip*, ema*, jit_compile, is_legacy_optimizer, ... */
+    ls_status (*parse)(ls_optimizer *o, ls_json config, ls_err *err); /* class-specific keys; defaults set before */
+    /* Names of the slots (NULL-terminated), which may depend on the settings (no momentum: no slot). */
+    const char *const *(*slots)(const ls_optimizer *o);
+    double (*slot_init)(const ls_optimizer *o, int slot); /* NULL: 0 */
+    void (*update)(const ls_optimizer *o, const ls_update *u);
+} ls_optimizer_class;
+
+struct ls_optimizer {
+    const ls_optimizer_class *class_;
+    double learning_rate;                        /* initial; callbacks change the current one */
+    double decay;                                /* learning_rate / (1 + decay * iterations) */
+    double clipnorm, clipvalue, global_clipnorm; /* 0: off */
+    double weight_decay;
+    double beta_1, beta_2, epsilon, rho, momentum, initial_accumulator;
+    bool nesterov, amsgrad, centered, legacy;
+};
+
+/* A name or {"class_name", "config"}; unknown keys are errors. */
+ls_status ls_optimizer_parse(ls_json at, ls_optimizer *out, ls_err *err) LS_MUST_CHECK;
+int ls_optimizer_n_slots(const ls_optimizer *o);
+
+#endif

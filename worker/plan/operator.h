@@ -1,0 +1,22 @@
+/*
+ * An operator: one kind of node. A row gives its name and the two functions that add its work to a plan.
+ */
+#ifndef LS_WORKER_OPERATOR_H
+#define LS_WORKER_OPERATOR_H
+
+#include "worker/plan/plan.h"
+
+struct ls_operator {
+    const char *name;
+    /* Adds the forward calls of one node: reads its inputs with ls_plan_in, makes its outputs with ls_plan_out. */
+    ls_status (*forward)(ls_plan *p, const ls_node *node, ls_err *err);
+    /* Adds the backward calls: reads ls_plan_dout, writes ls_plan_din and ls_plan_dweight. NULL: no gradient passes. */
+    ls_status (*backward)(ls_plan *p, const ls_node *node, ls_err *err);
+    /* Whether the activation node that is the only consumer of out[0] can be computed by this node; NULL: never. When
+     * it says yes, ls_plan_fused(p, node) gives the activation node: this node then makes the activation's output
+     * instead of its own, and its backward starts from the activation's dout; the activation's own functions are not
+     * called. */
+    bool (*can_fuse)(const ls_plan *p, const ls_node *node, const ls_node *activation);
+};
+
+#endif

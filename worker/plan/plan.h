@@ -1,0 +1,191 @@
+/*
+ * A plan: a model compiled for one number of samples, one precision and one mode.
+ *
+ * Compile once, run many. A plan is three flat lists of calls: prepare (once a step: weights brought into the form that
+ * kernels want), forward, backward. Every buffer is placed beforehand in one arena by a liveness plan over the timeline
+ * forward + backward; a step walks the lists and allocates nothing. A call is a function pointer, its state, and
+ * pointers that were resolved when the plan was bound to memory.
+ *
+ * Three stages:  create (operators add calls with symbolic references)  ->  bind (references become pointers)  ->  run.
+ *
+ * Values are channels-last arrays of LS_F32, LS_BF16 or LS_I32: (rows of the batch, shape). Gradients have the same
+ * form as the value. Loss gradients are those of the mean over the *global* batch (ls_run.grad_scale), so that adding
+ * lanes gives the gradient of the step.
+ *
+ * All functions are local; none communicates.
+ */
+#ifndef LS_WORKER_PLAN_H
+#define LS_WORKER_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "worker/model/model.h"
+
+typedef struct ls_plan ls_plan;
+typedef struct ls_call ls_call;
+
+/* What a call can point at; resolved at bind. */
+typedef enum { LS_REF_NONE, LS_REF_BUFFER, LS_REF_WEIGHT, LS_REF_DWEIGHT } ls_ref_kind;
+typedef struct ls_ref {
+    ls_ref_kind kind;
+    int index;     /* of the buffer or the weight */
+    size_t offset; /* bytes from its start */
+} ls_ref;
+static inline bool ls_ref_some(ls_ref r) {
+    return r.kind != LS_REF_NONE;
+}
+
+/* What a run is about; the same for all calls of one lane's pass. */
+typedef struct ls_run {
+    int64_t n_samples;
+    int n_threads;    /* that a kernel may use */
+    float grad_scale; /* 1 / samples of the global batch (a lane writes d(mean over the batch)) */
+    float stat_scale; /* samples of this lane / samples of the global batch */
+    uint64_t seed;
+    uint64_t step;                /* global step number from 0: with the sample's index, what random draws depend on */
+    const uint32_t *sample_index; /* (n_samples) position in the data set */
+} ls_run;
+
+typedef void (*ls_kernel)(const ls_call *call, const ls_run *run);
+
+typedef enum { LS_READ = 1, LS_WRITE = 2, LS_READWRITE = 3 } ls_access;
+typedef struct ls_arg {
+    void *p; /* valid while running */
+    ls_ref ref;
+    ls_access access;
+} ls_arg;
+
+enum { LS_CALL_ARGS = 16 };
+struct ls_call {
+    ls_kernel run;
+    void *state;             /* owned by the plan */
+    void (*destroy)(void *); /* of state; NULL: free() */
+    int n_args;
+    ls_arg args[LS_CALL_ARGS];
+    const char *label;   /* "conv.forward" */
+    const ls_node *node; /* NULL: loss, conversion */
+    double flops;        /* of one run; 0 when not counted */
+};
+
+typedef enum { LS_PHASE_PREPARE, LS_PHASE_FORWARD, LS_PHASE_BACKWARD } ls_phase;
+
+/* ---- for operators: what is being compiled ---- */
+
+bool ls_plan_training(const ls_plan *p); /* forward in training mode, backward follows */
+int64_t ls_plan_samples(const ls_plan *p);
+int64_t ls_plan_rows(const ls_plan *p, const ls_tensor *t); /* samples * t->rows */
+size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t); /* rows * elements of the shape */
+ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else LS_F32: what heavy operators use */
+int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
+const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
+
+/* ---- for operators: values ---- */
+
+/* The value of a tensor as dtype; adds a conversion call when it is stored otherwise. */
+ls_ref ls_plan_in(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
+/* How the value is stored now: an operator that takes either uses this to avoid a conversion. */
+ls_dtype ls_plan_stored(const ls_plan *p, const ls_tensor *t);
+/* The buffer of an output; called once by its producer. */
+ls_ref ls_plan_out(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
+/* The output is other memory under another name (Flatten, Dropout at inference): no copy. */
+void ls_plan_out_view(ls_plan *p, const ls_tensor *t, ls_ref same, ls_dtype dtype);
+
+/* Memory of n_bytes that lives from its first write to its last read (workspaces, masks, scratch), or for ever (states;
+ * zeroed at bind). */
+ls_ref ls_plan_temp(ls_plan *p, size_t n_bytes);
+ls_ref ls_plan_persistent(ls_plan *p, size_t n_bytes);
+static inline ls_ref ls_ref_at(ls_ref r, size_t more_bytes) {
+    r.offset += more_bytes;
+    return r;
+}
+
+/* What forward leaves for backward: one pointer a node, owned by the plan (freed with free()). */
+void ls_plan_remember(ls_plan *p, const ls_node *node, void *note);
+void *ls_plan_recall(const ls_plan *p, const ls_node *node);
+
+/* ---- for operators: gradients (in backward only) ---- */
+
+/* Whether a gradient with respect to t is of any use (weights lie before it, or the caller asked for input gradients).
+ */
+bool ls_plan_wants_grad(const ls_plan *p, const ls_tensor *t);
+/* The complete gradient of an output; kind NONE when nothing after it contributed. */
+ls_ref ls_plan_dout(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
+/* Whether the memory of that gradient is used by nobody else later, so that it may be changed in place. */
+bool ls_plan_dout_exclusive(const ls_plan *p, const ls_tensor *t);
+/* Where to write (overwrite) this node's contribution to an input's gradient. Several contributions are added by the
+ * plan in a fixed order. Call once for each input slot. */
+ls_ref ls_plan_din(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
+/* The contribution is memory that exists already (views, Add). */
+void ls_plan_din_view(ls_plan *p, const ls_tensor *t, ls_ref same, ls_dtype dtype);
+
+/* ---- for operators: weights ---- */
+
+/* How the weight lies in the arenas. The first plan that asks decides (wanted); NULL: Keras's order, plain. */
+const ls_layout *ls_plan_weight_layout(ls_plan *p, ls_weight *w, const ls_layout *wanted);
+/* The weight as it lies in the arena (f32). */
+ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w);
+/* Where to write (overwrite) this node's gradient of the weight, f32, in the arena's layout; for LS_WEIGHT_STAT the
+ * batch's value times run->stat_scale. Contributions of several nodes are added. The weight must not be read by calls
+ * added after its last contribution... the plan works out when that is from the calls' arguments. */
+ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
+
+/* ---- for operators: calls ---- */
+
+/* Appends a call to a list; state is owned by the plan from here on. The pointer is valid until the next emit. */
+ls_call *ls_plan_emit(ls_plan *p, ls_phase phase, const char *label, const ls_node *node, ls_kernel run, void *state,
+                      void (*destroy)(void *));
+/* Adds the next argument. A NONE reference gives a NULL pointer. */
+void ls_call_arg(ls_call *call, ls_access access, ls_ref ref);
+
+/* ---- for the engine ---- */
+
+typedef struct ls_plan_options {
+    int64_t n_samples;
+    bool training;
+    bool input_gradients; /* keep d loss / d input */
+    ls_dtype compute;     /* LS_F32 or LS_BF16 */
+    int n_threads;
+    struct ls_compiled *compiled; /* losses and metrics to add (worker/engine/compiled.h); NULL: none, inference */
+} ls_plan_options;
+
+/* Compiles. */
+ls_status ls_plan_create(ls_plan **out, const ls_model *model, struct ls_arena *arena, const ls_plan_options *options,
+                         ls_err *err) LS_MUST_CHECK;
+void ls_plan_destroy(ls_plan *p);
+
+/* Bytes of temporary / persistent memory that bind wants (temporary may be shared with plans that do not run at once).
+ */
+size_t ls_plan_arena_bytes(const ls_plan *p);
+/* Resolves all references; arena is 64-byte aligned and stays the caller's. weights and dweights are the bases of the
+ * parameter and gradient arenas. */
+ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights, ls_err *err) LS_MUST_CHECK;
+/* Moves the gradient base (between lanes; cheap). */
+void ls_plan_set_dweights(ls_plan *p, float *dweights);
+
+/* Memory of inputs, targets (output i), sample weights, predictions, input gradients; valid after bind. */
+void *ls_plan_input(ls_plan *p, int i);
+void *ls_plan_target(ls_plan *p, int i);
+float *ls_plan_sample_weight(ls_plan *p, int i); /* NULL when not used */
+const void *ls_plan_output(ls_plan *p, int i, ls_dtype *dtype);
+const float *ls_plan_input_gradient(ls_plan *p, int i);
+const float *ls_plan_value(ls_plan *p, const ls_tensor *t, ls_dtype *dtype); /* for tests; only kept values */
+
+/* Sums that a pass leaves: 2 * n doubles, (sum, weight) for each loss and metric, in the order of ls_compiled. */
+double *ls_plan_sums(ls_plan *p);
+
+void ls_plan_run_prepare(ls_plan *p, const ls_run *run);
+void ls_plan_run_forward(ls_plan *p, const ls_run *run);
+/* done(context, k) is called after the backward call that completes ready point k (see ls_plan_ready_point). */
+void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context);
+
+/* Index of the backward call after which the weight's gradient is complete and its value is no longer read. */
+int ls_plan_ready_call(const ls_plan *p, const ls_weight *w);
+int ls_plan_n_backward(const ls_plan *p);
+
+/* For profiles, summaries and tests. */
+int ls_plan_n_calls(const ls_plan *p, ls_phase phase);
+const ls_call *ls_plan_call(const ls_plan *p, ls_phase phase, int i);
+
+#endif
