@@ -25,6 +25,7 @@
 
 typedef struct ls_plan ls_plan;
 typedef struct ls_call ls_call;
+struct ls_arena; /* worker/plan/arena.h */
 
 /* What a call can point at; resolved at bind. */
 typedef enum { LS_REF_NONE, LS_REF_BUFFER, LS_REF_WEIGHT, LS_REF_DWEIGHT } ls_ref_kind;
