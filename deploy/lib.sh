@@ -1,4 +1,5 @@
-# What the scripts of this project share. Source it; it defines functions and the variable LS_ROOT, and runs nothing.
+# What the scripts of this project share. Source it; it runs nothing, but defines LS_ROOT (the project's folder),
+# LS_PROGRAM (the script, as seen from there) and functions:
 #   shellcheck shell=bash
 #
 # ls_say, ls_warn, ls_die     one line to the reader; ls_die leaves with 1, or with LS_EXIT where that is set
@@ -9,9 +10,11 @@
 # ls_mpirun N PROGRAM...      becomes mpirun with N ranks of PROGRAM on this machine
 
 LS_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+LS_PROGRAM=$(cd -- "$(dirname -- "$0")" && pwd -P)/${0##*/}
+LS_PROGRAM=${LS_PROGRAM#"$LS_ROOT/"}
 
 ls_say() { printf '%s\n' "$*"; }
-ls_warn() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+ls_warn() { printf '%s: %s\n' "$LS_PROGRAM" "$*" >&2; }
 ls_die() {
     ls_warn "$@"
     exit "${LS_EXIT:-1}"
@@ -96,10 +99,15 @@ ls_build() {
     fi
 }
 
-# Cores that this process may use; hyper-threads of one core count once, as Open MPI counts its slots.
+# Cores that this process may use. Hyper-threads of one core count once, as Open MPI counts its slots; a container's
+# limit on processor time (the quota and period of its cgroup) counts as well.
 ls_cores() {
-    local allowed cores
+    local allowed cores quota period
     allowed=$(nproc)
+    if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [[ $quota != max ]]; then
+        quota=$(((quota + period - 1) / period))
+        allowed=$((quota < allowed ? quota : allowed))
+    fi
     cores=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l)
     if ((cores == 0 || cores > allowed)); then
         cores=$allowed
