@@ -1,0 +1,115 @@
+/*
+ * The two-level all-reduce, with the optimizer inside.
+ *
+ * Memory: one parameter arena a node and one arena a node for each optimizer slot, shared by the node's ranks; some
+ * gradient slots a rank (as many as its lane schedule takes), which its neighbours can read.
+ *
+ * The reduced part of the arenas is cut into buckets, in the order in which gradients become ready, and each bucket
+ * into one slice a rank of the team. The slice's owner adds its gradients and updates its parameters. On every other
+ * node one rank helps: it adds that node's gradients of the slice and receives the new parameters (for an owner of
+ * local rank l, local rank l mod ranks of the helping node). One step is, on each rank:
+ *
+ *   a. begin(step): receives for other nodes' fragments are posted.
+ *   b. ready(bucket): this rank's lanes have written the bucket's gradient, and nobody on this rank reads the bucket's
+ *      parameters any more in this step. A counter in shared memory tells the neighbours.
+ *   c. When all ranks of the node are ready: the helper of a slice adds the node's fragments as far as the tree of
+ * lanes allows, sends them to the owner and posts the receive of new parameters straight into the node's arena. d. When
+ * the owner has the fragments of all nodes: it adds them along the tree, chunk by chunk (cache-sized), and calls apply
+ * on each chunk, which writes the parameters in place; then it sends the slice's parameters to the helpers. c and d
+ * happen inside poll, ready and finish, whenever they can. e. finish: returns when all parameters of this node's arena
+ * are updated and every neighbour is done with this rank's gradient slots, with the verdict of the step.
+ *
+ * With norms (two phases), d adds into a buffer of its own and calls norm on each chunk. In finish all ranks share the
+ * chunks' norms, added along a fixed tree; norms_ready is called on every rank; then apply on each chunk.
+ *
+ * Numerics: the bits of gradients, norms and sums depend on the number of lanes (and on the segments), never on the
+ * number of ranks, nodes, buckets or threads. A slice's sum is computed by its owner alone: nodes cannot drift apart.
+ * Nothing allocates between begin and finish. One thread at a time may call.
+ */
+#ifndef LS_WORKER_REDUCER_H
+#define LS_WORKER_REDUCER_H
+
+#include "common/status.h"
+#include "worker/reduce/lanes.h"
+#include "worker/reduce/team.h"
+
+typedef struct ls_reducer ls_reducer;
+
+enum {
+    LS_REDUCE_GRAIN = 16,   /* floats; bucket and segment boundaries are multiples (one cache line) */
+    LS_REDUCE_CHUNK = 4096, /* floats; the largest range that a callback is given at once */
+    LS_MAX_NORMS = 4
+};
+
+typedef struct ls_reducer_options {
+    int n_lanes;            /* over all ranks */
+    int lanes_at_once;      /* of this rank; may differ between ranks */
+    size_t n_params;        /* floats of the parameter arena */
+    size_t n_reduced;       /* the first so many have gradients and optimizer slots */
+    int n_buckets;          /* 0 when n_reduced is 0 */
+    const size_t *buckets;  /* (n_buckets + 1) floats: bucket b is [buckets[b], buckets[b+1]); from 0 to n_reduced */
+    int n_slots;            /* optimizer slots */
+    int n_sums;             /* doubles that each lane gives to a verdict */
+    int n_norms;            /* doubles a chunk; 0: one phase */
+    int n_segments;         /* two phases: ranges (weights) that have norms of their own; */
+    const size_t *segments; /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
+                               multiple of LS_REDUCE_CHUNK from the segment's start */
+    /* Called on the slice's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
+     * slots [first, first + n) in place. With norms the range lies in one segment. */
+    void (*apply)(void *context, size_t first, size_t n, const float *gradient);
+    /* Two phases: writes the chunk's n_norms doubles; may replace the gradient by what apply is to see. */
+    void (*norm)(void *context, size_t first, size_t n, float *gradient, double *norms);
+    /* Two phases, on every rank alike: segment (n_segments, n_norms) and total (n_norms) sums over chunks. */
+    void (*norms_ready)(void *context, const double *segment, const double *total);
+    void *context;
+} ls_reducer_options;
+
+/* What all ranks know after a step; the same everywhere. */
+typedef struct ls_reducer_verdict {
+    ls_status status;     /* the worst that a rank gave */
+    int status_rank;      /* the lowest rank that gave it */
+    unsigned flags;       /* OR over ranks */
+    size_t non_finite_at; /* lowest offset (to a grain) whose reduced gradient is not finite; SIZE_MAX: none */
+    const double *sums;   /* (n_sums) added over lanes along the tree; valid until the next verdict */
+} ls_reducer_verdict;
+
+/* Collective. The options (but lanes_at_once and callbacks) must be the same on all ranks, which is checked. Copies the
+ * tables. LS_ENOMEM, on all ranks alike, when a node's memory does not suffice. All memory is zero. */
+ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_options *options,
+                            ls_err *err) LS_MUST_CHECK;
+/* Collective over the ranks of a node (memory goes when the last one lets go). NULL is fine. */
+void ls_reducer_destroy(ls_reducer *r);
+
+/* Pointers stay valid until destroy. Gradient slots: (n_reduced) f32, this rank's own; a group's lanes overwrite them
+ * completely but for padding, which is zero and stays so. */
+float *ls_reducer_params(ls_reducer *r);          /* (n_params), the node's */
+float *ls_reducer_slot(ls_reducer *r, int slot);  /* (n_reduced), the node's; meaningful where this node owns */
+float *ls_reducer_gradient(ls_reducer *r, int i); /* (n_reduced), i < schedule's n_slots */
+const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r);
+size_t ls_reducer_shared_bytes(const ls_reducer *r); /* of this node, all in all */
+
+/* Where lane `lane` of this rank writes its sums (n_sums) for the next verdict; zeroed by the verdict before. */
+double *ls_reducer_lane_sums(ls_reducer *r, int lane);
+
+/* One step; all ranks alike. Buckets are made ready in order 0, 1, ..., n_buckets - 1. */
+void ls_reducer_begin(ls_reducer *r, uint64_t step);
+void ls_reducer_ready(ls_reducer *r, int bucket);
+/* Does what can be done without waiting; call it between operators. Some tens of nanoseconds when there is nothing. */
+void ls_reducer_poll(ls_reducer *r);
+/* Waits for the rest. `flags` and `status` are this rank's contributions to the verdict. */
+void ls_reducer_finish(ls_reducer *r, unsigned flags, ls_status status, ls_reducer_verdict *verdict);
+
+/* Collective. A verdict without a step (evaluation): same exchange of sums, flags and status. */
+void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_reducer_verdict *verdict);
+
+/* Collective, between steps. Parameters of rank 0's node to all nodes; optimizer slots that other nodes own to rank 0's
+ * node (for a checkpoint); optimizer slots of rank 0's node to their owners (after a resume). With one node these are
+ * barriers of the node. */
+void ls_reducer_broadcast_params(ls_reducer *r);
+void ls_reducer_gather_slots(ls_reducer *r);
+void ls_reducer_scatter_slots(ls_reducer *r);
+
+/* Nanoseconds that this rank has waited for others since the last call. */
+int64_t ls_reducer_take_wait_ns(ls_reducer *r);
+
+#endif
