@@ -46,6 +46,16 @@ const char *ls_nearest(const char *word, const char *const *known, size_t n_know
     return best;
 }
 
+bool ls_word_listed(const char *list, const char *word) {
+    size_t n = strlen(word);
+    for (const char *p = list; n > 0 && p != NULL && (p = strstr(p, word)) != NULL; p += n) {
+        if ((p == list || p[-1] == ' ') && (p[n] == ' ' || p[n] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *ls_format_bytes(char *out, size_t size, double n_bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     int u = 0;

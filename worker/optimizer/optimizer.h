@@ -30,7 +30,8 @@ typedef struct ls_optimizer_class {
     const char *aliases;
     const char
         *keys; /* config keys besides name, learning_rate, decay, clip*, ema*, jit_compile, is_legacy_optimizer, ... */
-    ls_status (*parse)(ls_optimizer *o, ls_json config, ls_err *err); /* class-specific keys; defaults set before */
+    void (*defaults)(ls_optimizer *o);                                /* Keras's; learning_rate is 0.001 before */
+    ls_status (*parse)(ls_optimizer *o, ls_json config, ls_err *err); /* class-specific keys */
     /* Names of the slots (NULL-terminated), which may depend on the settings (no momentum: no slot). */
     const char *const *(*slots)(const ls_optimizer *o);
     double (*slot_init)(const ls_optimizer *o, int slot); /* NULL: 0 */

@@ -17,6 +17,9 @@ struct ls_operator {
      * instead of its own, and its backward starts from the activation's dout; the activation's own functions are not
      * called. */
     bool (*can_fuse)(const ls_plan *p, const ls_node *node, const ls_node *activation);
+    /* For activations: its word ("relu", "softmax", "sigmoid") when the node is the plain form of it (softmax: over the
+     * last axis), else NULL. NULL function: not an activation. */
+    const char *(*activation)(const ls_node *node);
 };
 
 #endif

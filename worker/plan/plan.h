@@ -128,8 +128,7 @@ const ls_layout *ls_plan_weight_layout(ls_plan *p, ls_weight *w, const ls_layout
 /* The weight as it lies in the arena (f32). */
 ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w);
 /* Where to write (overwrite) this node's gradient of the weight, f32, in the arena's layout; for LS_WEIGHT_STAT the
- * batch's value times run->stat_scale. Contributions of several nodes are added. The weight must not be read by calls
- * added after its last contribution... the plan works out when that is from the calls' arguments. */
+ * batch's value times run->stat_scale. Contributions of several nodes are added. */
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
 
 /* ---- for operators: calls ---- */
@@ -148,7 +147,7 @@ typedef struct ls_plan_options {
     bool input_gradients; /* keep d loss / d input */
     ls_dtype compute;     /* LS_F32 or LS_BF16 */
     int n_threads;
-    struct ls_compiled *compiled; /* losses and metrics to add (worker/engine/compiled.h); NULL: none, inference */
+    const struct ls_heads *heads; /* losses and metrics (worker/plan/heads.h); NULL: none, inference */
 } ls_plan_options;
 
 /* Compiles. */
@@ -169,16 +168,16 @@ void ls_plan_set_dweights(ls_plan *p, float *dweights);
 void *ls_plan_input(ls_plan *p, int i);
 void *ls_plan_target(ls_plan *p, int i);
 float *ls_plan_sample_weight(ls_plan *p, int i); /* NULL when not used */
-const void *ls_plan_output(ls_plan *p, int i, ls_dtype *dtype);
+const float *ls_plan_output(ls_plan *p, int i);
 const float *ls_plan_input_gradient(ls_plan *p, int i);
-const float *ls_plan_value(ls_plan *p, const ls_tensor *t, ls_dtype *dtype); /* for tests; only kept values */
 
-/* Sums that a pass leaves: 2 * n doubles, (sum, weight) for each loss and metric, in the order of ls_compiled. */
+/* Sums that a pass leaves: 2 * n doubles, (sum, weight) for each loss and metric, in the order of ls_heads. */
 double *ls_plan_sums(ls_plan *p);
 
 void ls_plan_run_prepare(ls_plan *p, const ls_run *run);
 void ls_plan_run_forward(ls_plan *p, const ls_run *run);
-/* done(context, k) is called after the backward call that completes ready point k (see ls_plan_ready_point). */
+/* done(context, call) is called after each backward call that completes the gradient of some weight
+ * (ls_plan_ready_call); NULL: nobody wants to know. */
 void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context);
 
 /* Index of the backward call after which the weight's gradient is complete and its value is no longer read. */

@@ -1,0 +1,160 @@
+#include "worker/plan/heads.h"
+
+#include <stdlib.h>
+
+#include "worker/plan/plan_internal.h"
+
+ls_heads *ls_heads_create(int n_outputs, const ls_loss *losses, const double *loss_weights, int n_metrics,
+                          const ls_metric *metrics, const int *metric_output, bool sample_weights) {
+    ls_heads *h = ls_xcalloc(1, sizeof *h);
+    *h = (ls_heads){.n_outputs = n_outputs,
+                    .losses = losses,
+                    .loss_weights = loss_weights,
+                    .n_metrics = n_metrics,
+                    .metrics = metrics,
+                    .metric_output = metric_output,
+                    .sample_weights = sample_weights};
+    h->loss_at = ls_xcalloc((size_t)n_outputs + 1, sizeof(int));
+    h->metric_at = ls_xcalloc((size_t)n_metrics + 1, sizeof(int));
+    for (int i = 0; i < n_outputs; i++) {
+        h->loss_at[i] = h->n_sums;
+        h->n_sums += 2;
+    }
+    for (int i = 0; i < n_metrics; i++) {
+        h->metric_at[i] = h->n_sums;
+        h->n_sums += metrics[i].class_->n_sums(&metrics[i]);
+    }
+    return h;
+}
+
+void ls_heads_destroy(ls_heads *heads) {
+    if (heads != NULL) {
+        free(heads->loss_at);
+        free(heads->metric_at);
+        free(heads);
+    }
+}
+
+ls_dtype ls_heads_target_dtype(const ls_heads *heads, int output) {
+    const ls_loss_class *c = heads->losses[output].class_;
+    return c != NULL && c->sparse ? LS_I32 : LS_F32;
+}
+
+static int64_t last_axis(const ls_tensor *t) {
+    return t->shape.rank > 0 ? t->shape.dim[t->shape.rank - 1] : 1;
+}
+
+size_t ls_heads_target_elems(const ls_heads *heads, const ls_tensor *output, int i) {
+    int64_t n = output->rows * ls_shape_elems(&output->shape);
+    return (size_t)(ls_heads_target_dtype(heads, i) == LS_I32 ? n / last_axis(output) : n);
+}
+
+/* ---- loss ---- */
+
+typedef struct {
+    const ls_loss *loss;
+    bool logits;
+    double loss_weight;
+    int64_t n_samples, rows_per_sample, n; /* n: elements of a row */
+    int at;                                /* of its two sums */
+} loss_state;
+
+enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT };
+
+static void loss_kernel(const ls_call *c, const ls_run *run) {
+    const loss_state *s = c->state;
+    const float *prediction = c->args[LOSS_PREDICTION].p, *weight = c->args[LOSS_WEIGHT].p;
+    const char *target = c->args[LOSS_TARGET].p;
+    double *row_loss = c->args[LOSS_ROWS].p, *sums = (double *)c->args[LOSS_SUMS].p + s->at;
+    float *gradient = c->args[LOSS_GRADIENT].p;
+    const int64_t n_rows = s->n_samples * s->rows_per_sample;
+    const size_t target_bytes = s->loss->class_->sparse ? sizeof(int32_t) : (size_t)s->n * sizeof(float);
+    const double scale = s->loss_weight * run->grad_scale / (double)s->rows_per_sample;
+#pragma omp parallel for num_threads(run->n_threads) if (run->n_threads > 1 && n_rows >= 64)
+    for (int64_t r = 0; r < n_rows; r++) {
+        float *dp = gradient != NULL ? gradient + r * s->n : NULL;
+        float row_scale = (float)(weight != NULL ? scale * weight[r / s->rows_per_sample] : scale);
+        row_loss[r] = (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
+            s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
+    }
+    double total = 0; /* one fixed order, whatever the threads */
+    for (int64_t i = 0; i < s->n_samples; i++) {
+        double sample = 0;
+        for (int64_t r = 0; r < s->rows_per_sample; r++) {
+            sample += row_loss[i * s->rows_per_sample + r];
+        }
+        total += sample / (double)s->rows_per_sample * (weight != NULL ? weight[i] : 1.0);
+    }
+    sums[0] += total;
+    sums[1] += (double)s->n_samples;
+}
+
+/* ---- metrics ---- */
+
+typedef struct {
+    const ls_metric *metric;
+    int64_t n_rows, n;
+    int at;
+} metric_state;
+
+static void metric_kernel(const ls_call *c, const ls_run *run) {
+    const metric_state *s = c->state;
+    (void)run;
+    s->metric->class_->add(s->metric, c->args[0].p, c->args[1].p, NULL, s->n_rows, s->n,
+                           (double *)c->args[2].p + s->at);
+}
+
+static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls_tensor *output, ls_ref target,
+                              ls_ref sums, ls_err *err) {
+    for (int k = 0; k < heads->n_metrics; k++) {
+        if (heads->metric_output[k] != i) {
+            continue;
+        }
+        const ls_metric *m = &heads->metrics[k];
+        if (m->class_->sparse != (ls_heads_target_dtype(heads, i) == LS_I32)) {
+            return ls_fail(err, LS_EINPUT, "metric \"%s\" takes targets that are %s, but the loss takes %s", m->name,
+                           m->class_->sparse ? "class numbers" : "one number an output",
+                           m->class_->sparse ? "one number an output" : "class numbers");
+        }
+        metric_state *s = ls_xcalloc(1, sizeof *s);
+        *s = (metric_state){.metric = m, .n = last_axis(output), .at = heads->metric_at[k]};
+        s->n_rows = (int64_t)ls_plan_elems(p, output) / s->n;
+        ls_ref prediction = ls_plan_in(p, output, LS_F32);
+        ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "metric", NULL, metric_kernel, s, NULL);
+        ls_call_arg(call, LS_READ, prediction);
+        ls_call_arg(call, LS_READ, target);
+        ls_call_arg(call, LS_READWRITE, sums);
+    }
+    return LS_OK;
+}
+
+ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tensor *output, const ls_tensor *logits,
+                        ls_ref target, ls_ref weight, ls_ref sums, ls_err *err) {
+    const ls_loss *loss = &heads->losses[i];
+    if (loss->class_ != NULL) {
+        const ls_tensor *t = logits != NULL ? logits : output;
+        if (loss->from_logits && loss->class_->row_logits == NULL) {
+            return ls_fail(err, LS_EINPUT, "loss \"%s\" cannot work from logits", loss->class_->name);
+        }
+        loss_state *s = ls_xcalloc(1, sizeof *s);
+        *s = (loss_state){.loss = loss,
+                          .logits = logits != NULL || loss->from_logits,
+                          .loss_weight = heads->loss_weights != NULL ? heads->loss_weights[i] : 1.0,
+                          .n_samples = ls_plan_samples(p),
+                          .n = last_axis(t),
+                          .at = heads->loss_at[i]};
+        int64_t n_rows = (int64_t)ls_plan_elems(p, t) / s->n;
+        s->rows_per_sample = n_rows / s->n_samples;
+        ls_ref prediction = ls_plan_in(p, t, LS_F32), none = {LS_REF_NONE, 0, 0};
+        ls_ref rows = ls_plan_temp(p, (size_t)n_rows * sizeof(double));
+        ls_ref gradient = ls_plan_training(p) && ls_plan_wants_grad(p, t) ? ls_plan_din(p, t, LS_F32) : none;
+        ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "loss", NULL, loss_kernel, s, NULL);
+        ls_call_arg(call, LS_READ, prediction);
+        ls_call_arg(call, LS_READ, target);
+        ls_call_arg(call, LS_READ, weight);
+        ls_call_arg(call, LS_READWRITE, rows);
+        ls_call_arg(call, LS_READWRITE, sums);
+        ls_call_arg(call, LS_WRITE, gradient);
+    }
+    return emit_metrics(heads, p, i, output, target, sums, err);
+}

@@ -1,0 +1,83 @@
+/* The inside of a plan, shared by plan.c (compiling), plan_place.c (memory) and plan_run.c (running). */
+#ifndef LS_WORKER_PLAN_INTERNAL_H
+#define LS_WORKER_PLAN_INTERNAL_H
+
+#include "worker/plan/arena.h"
+#include "worker/plan/heads.h"
+#include "worker/plan/operator.h"
+#include "worker/plan/plan.h"
+
+typedef struct {
+    size_t n_bytes;
+    bool persistent; /* lives as long as the plan */
+    bool external;   /* written before the forward pass (inputs, targets) */
+    bool kept;       /* read after the last pass (outputs, sums) */
+    int first, last; /* timeline: prepare, forward, backward calls; -1: not used */
+    size_t offset;   /* in the arena, or in the persistent block */
+} plan_buffer;
+
+typedef struct {
+    ls_call *calls;
+    int n, cap;
+} call_list;
+
+typedef struct {
+    ls_ref ref;
+    ls_dtype dtype;
+    ls_ref other; /* the same value converted to the other floating type; NONE until asked for */
+} plan_value;
+
+/* A contribution that waits to be added when the node's backward is complete. */
+typedef struct {
+    const ls_tensor *tensor; /* or */
+    const ls_weight *weight;
+    ls_ref ref;
+    ls_dtype dtype;
+} contribution;
+
+struct ls_plan {
+    const ls_model *model;
+    ls_arena *arena;
+    ls_plan_options options;
+    call_list list[3]; /* by ls_phase */
+    plan_buffer *buffers;
+    int n_buffers, cap_buffers;
+    plan_value *values;    /* by tensor id */
+    plan_value *gradients; /* by tensor id */
+    bool *wants;           /* by tensor id: a gradient is of use */
+    const ls_node **fused; /* by node id: the activation that the node computes */
+    bool *absorbed;        /* by node id: computed by another node, or differentiated by the loss */
+    void **notes;          /* by node id */
+    bool *written;         /* by weight id: the gradient has a first contribution */
+    int *ready;            /* by weight id */
+    bool *is_ready_call;   /* by backward call */
+    contribution *pending;
+    int n_pending, cap_pending;
+    ls_phase phase; /* being compiled */
+
+    ls_ref *inputs, *targets, *sample_weights, *outputs;
+    const ls_tensor **logits; /* by output */
+    ls_ref sums;
+
+    size_t arena_bytes, persistent_bytes;
+    char *arena_base, *persistent_base;
+    float *weights_base, *dweights_base;
+    struct {
+        ls_arg *arg;
+        size_t offset; /* floats */
+    } * gradient_args;
+    int n_gradient_args;
+};
+
+/* A call that is gone once the plan is bound would be a bug: these look buffers and arguments up. */
+void *ls_plan_resolve(const ls_plan *p, ls_ref ref);
+void ls_plan_find_lifetimes(ls_plan *p);
+void ls_plan_place_buffers(ls_plan *p);
+int ls_plan_new_buffer(ls_plan *p, size_t n_bytes);
+
+/* Elementwise helpers of the plan itself. */
+void ls_plan_emit_convert(ls_plan *p, ls_phase phase, ls_ref from, ls_dtype from_dtype, ls_ref to, size_t n);
+void ls_plan_emit_add(ls_plan *p, ls_ref a, ls_ref b, ls_ref to, ls_dtype dtype, size_t n);
+void ls_plan_emit_zero(ls_plan *p, ls_phase phase, ls_ref to, size_t n_bytes);
+
+#endif

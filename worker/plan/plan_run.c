@@ -1,0 +1,150 @@
+/* Running: the lists are walked; nothing is allocated. And the plan's own element-wise calls. */
+#include <string.h>
+
+#include "worker/plan/plan_internal.h"
+
+static void walk(const call_list *list, const ls_run *run) {
+    for (int i = 0; i < list->n; i++) {
+        list->calls[i].run(&list->calls[i], run);
+    }
+}
+
+void ls_plan_run_prepare(ls_plan *p, const ls_run *run) {
+    walk(&p->list[LS_PHASE_PREPARE], run);
+}
+
+void ls_plan_run_forward(ls_plan *p, const ls_run *run) {
+    if (p->options.heads != NULL) {
+        memset(ls_plan_sums(p), 0, (size_t)p->options.heads->n_sums * sizeof(double));
+    }
+    walk(&p->list[LS_PHASE_FORWARD], run);
+}
+
+void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context) {
+    const call_list *list = &p->list[LS_PHASE_BACKWARD];
+    for (int i = 0; i < list->n; i++) {
+        list->calls[i].run(&list->calls[i], run);
+        if (done != NULL && p->is_ready_call[i]) {
+            done(context, i);
+        }
+    }
+}
+
+int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {
+    return p->ready[w->id];
+}
+int ls_plan_n_backward(const ls_plan *p) {
+    return p->list[LS_PHASE_BACKWARD].n;
+}
+int ls_plan_n_calls(const ls_plan *p, ls_phase phase) {
+    return p->list[phase].n;
+}
+const ls_call *ls_plan_call(const ls_plan *p, ls_phase phase, int i) {
+    return &p->list[phase].calls[i];
+}
+
+void *ls_plan_input(ls_plan *p, int i) {
+    return ls_plan_resolve(p, p->inputs[i]);
+}
+void *ls_plan_target(ls_plan *p, int i) {
+    return ls_plan_resolve(p, p->targets[i]);
+}
+float *ls_plan_sample_weight(ls_plan *p, int i) {
+    return ls_plan_resolve(p, p->sample_weights[i]);
+}
+double *ls_plan_sums(ls_plan *p) {
+    return ls_plan_resolve(p, p->sums);
+}
+const float *ls_plan_output(ls_plan *p, int i) {
+    return ls_plan_resolve(p, p->outputs[i]);
+}
+const float *ls_plan_input_gradient(ls_plan *p, int i) {
+    return ls_plan_resolve(p, p->gradients[p->model->inputs[i]->id].ref);
+}
+
+/* ---- the plan's own calls ---- */
+
+typedef struct {
+    size_t n;
+    ls_dtype from;
+} elements;
+
+static inline float from_bf16(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Round to nearest, ties to even; NaN stays NaN. */
+static inline uint16_t to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16;
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
+static void convert_kernel(const ls_call *c, const ls_run *run) {
+    const elements *e = c->state;
+    (void)run;
+    if (e->from == LS_F32) {
+        const float *from = c->args[0].p;
+        uint16_t *to = c->args[1].p;
+        for (size_t i = 0; i < e->n; i++) {
+            to[i] = to_bf16(from[i]);
+        }
+    } else {
+        const uint16_t *from = c->args[0].p;
+        float *to = c->args[1].p;
+        for (size_t i = 0; i < e->n; i++) {
+            to[i] = from_bf16(from[i]);
+        }
+    }
+}
+
+static elements *new_elements(size_t n, ls_dtype from) {
+    elements *e = ls_xcalloc(1, sizeof *e);
+    *e = (elements){n, from};
+    return e;
+}
+
+void ls_plan_emit_convert(ls_plan *p, ls_phase phase, ls_ref from, ls_dtype from_dtype, ls_ref to, size_t n) {
+    ls_call *c = ls_plan_emit(p, phase, "convert", NULL, convert_kernel, new_elements(n, from_dtype), NULL);
+    ls_call_arg(c, LS_READ, from);
+    ls_call_arg(c, LS_WRITE, to);
+}
+
+static void add_kernel(const ls_call *c, const ls_run *run) {
+    const elements *e = c->state;
+    (void)run;
+    if (e->from == LS_F32) {
+        const float *a = c->args[0].p, *b = c->args[1].p;
+        float *to = c->args[2].p;
+        for (size_t i = 0; i < e->n; i++) {
+            to[i] = a[i] + b[i];
+        }
+    } else {
+        const uint16_t *a = c->args[0].p, *b = c->args[1].p;
+        uint16_t *to = c->args[2].p;
+        for (size_t i = 0; i < e->n; i++) {
+            to[i] = to_bf16(from_bf16(a[i]) + from_bf16(b[i]));
+        }
+    }
+}
+
+void ls_plan_emit_add(ls_plan *p, ls_ref a, ls_ref b, ls_ref to, ls_dtype dtype, size_t n) {
+    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "gradient.add", NULL, add_kernel, new_elements(n, dtype), NULL);
+    ls_call_arg(c, LS_READ, a);
+    ls_call_arg(c, LS_READ, b);
+    ls_call_arg(c, LS_WRITE, to);
+}
+
+static void zero_kernel(const ls_call *c, const ls_run *run) {
+    (void)run;
+    memset(c->args[0].p, 0, ((const elements *)c->state)->n);
+}
+
+void ls_plan_emit_zero(ls_plan *p, ls_phase phase, ls_ref to, size_t n_bytes) {
+    ls_call *c = ls_plan_emit(p, phase, "gradient.zero", NULL, zero_kernel, new_elements(n_bytes, LS_F32), NULL);
+    ls_call_arg(c, LS_WRITE, to);
+}
