@@ -1,0 +1,32 @@
+/* What the files storage/checkpoint*.c share: where things lie in the file, and arrays without data. */
+#ifndef LS_STORAGE_CHECKPOINT_PRIVATE_H
+#define LS_STORAGE_CHECKPOINT_PRIVATE_H
+
+#include "storage/checkpoint.h"
+
+#define LS_CKPT_WEIGHTS "/model_weights"
+#define LS_CKPT_OURS "/lockstep"
+#define LS_CKPT_OPTIMIZER LS_CKPT_OURS "/optimizer"
+#define LS_CKPT_SCALARS LS_CKPT_OURS "/scalars"
+#define LS_CKPT_ARRAYS LS_CKPT_OURS "/arrays"
+#define LS_CKPT_CHECKSUMS LS_CKPT_OURS "/checksums"
+#define LS_CKPT_CHECKSUM_ATTR "xxh3_64"
+#define LS_CKPT_FAULT "checkpoint"
+
+enum { LS_CKPT_FORMAT = 1 };
+
+/* The adders of checkpoint.h, with .data left NULL; *array may move when the next one is added. */
+ls_status ls_ckpt_describe_weight(ls_checkpoint *ckpt, const char *name, int rank, const uint64_t *dims,
+                                  ls_checkpoint_array **array, ls_err *err) LS_MUST_CHECK;
+ls_status ls_ckpt_describe_slot(ls_checkpoint *ckpt, const char *slot, const char *layer, const char *weight,
+                                ls_checkpoint_array **array, ls_err *err) LS_MUST_CHECK;
+ls_status ls_ckpt_describe_array(ls_checkpoint *ckpt, const char *name, ls_h5_type type, int rank, const uint64_t *dims,
+                                 ls_checkpoint_array **array, ls_err *err) LS_MUST_CHECK;
+/* Gives a described array its memory, zeroed. */
+ls_status ls_ckpt_allocate(ls_checkpoint_array *array, ls_err *err) LS_MUST_CHECK;
+
+/* The checksum that stands under "texts". NULL counts as "". */
+uint64_t ls_ckpt_hash_texts(const char *model_config, const char *training_config, const char *state, const char *index,
+                            int64_t epoch, int64_t step);
+
+#endif
