@@ -1,12 +1,13 @@
 /* The struct: building it, finding in it, its digest. */
 #include "storage/checkpoint.h"
 
+#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "storage/checkpoint_private.h"
+#include "storage/hash.h"
 
 static void release_arrays(ls_checkpoint_array *arrays, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -224,47 +225,32 @@ bool ls_checkpoint_get_scalar(const ls_checkpoint *ckpt, const char *name, doubl
     return false;
 }
 
-/* ---- hashing ---- Every variable-length piece is preceded by its length, so that none can borrow from the next. */
+/* ---- hashing ---- */
 
-static void hash_u64(XXH3_state_t *h, uint64_t value) {
-    XXH3_128bits_update(h, &value, sizeof value);
-}
-
-static void hash_text(XXH3_state_t *h, const char *text) {
-    size_t n = text != NULL ? strlen(text) : 0;
-    hash_u64(h, n);
-    XXH3_128bits_update(h, text, n);
-}
-
-static void hash_array(XXH3_state_t *h, const ls_checkpoint_array *array) {
+static void hash_array(ls_hash *h, const ls_checkpoint_array *array) {
     LS_ASSERT(array->data != NULL);
-    hash_text(h, array->name);
-    hash_u64(h, (uint64_t)array->rank);
+    ls_hash_add_text(h, array->name);
+    ls_hash_add_u64(h, (uint64_t)array->rank);
     for (int i = 0; i < array->rank; i++) {
-        hash_u64(h, array->dims[i]);
+        ls_hash_add_u64(h, array->dims[i]);
     }
-    XXH3_128bits_update(h, array->data, array->n_bytes);
-}
-
-static XXH3_state_t *hash_start(void) {
-    XXH3_state_t *h = XXH3_createState();
-    LS_ASSERT(h != NULL);
-    XXH3_128bits_reset(h);
-    return h;
+    ls_hash_add(h, array->data, array->n_bytes);
 }
 
 uint64_t ls_ckpt_hash_texts(const char *model_config, const char *training_config, const char *state, const char *index,
                             int64_t epoch, int64_t step) {
-    XXH3_state_t *h = hash_start();
-    hash_text(h, model_config);
-    hash_text(h, training_config);
-    hash_text(h, state);
-    hash_text(h, index);
-    hash_u64(h, (uint64_t)epoch);
-    hash_u64(h, (uint64_t)step);
-    XXH128_hash_t hash = XXH3_128bits_digest(h);
-    XXH3_freeState(h);
-    return hash.low64;
+    ls_hash *h = ls_hash_start();
+    ls_hash_add_text(h, model_config);
+    ls_hash_add_text(h, training_config);
+    ls_hash_add_text(h, state);
+    ls_hash_add_text(h, index);
+    ls_hash_add_u64(h, (uint64_t)epoch);
+    ls_hash_add_u64(h, (uint64_t)step);
+    unsigned char hash[LS_HASH_BYTES];
+    uint64_t first;
+    ls_hash_finish(h, hash);
+    memcpy(&first, hash, sizeof first);
+    return be64toh(first);
 }
 
 static int by_slot_name(const void *a, const void *b) {
@@ -275,7 +261,7 @@ static int by_scalar_name(const void *a, const void *b) {
     return strcmp(((const ls_checkpoint_scalar *)a)->name, ((const ls_checkpoint_scalar *)b)->name);
 }
 
-static void hash_slots_of(XXH3_state_t *h, const ls_checkpoint *ckpt, const char *layer, const char *weight,
+static void hash_slots_of(ls_hash *h, const ls_checkpoint *ckpt, const char *layer, const char *weight,
                           const ls_checkpoint_slot **found) {
     size_t n = 0;
     for (size_t i = 0; i < ckpt->n_slots; i++) {
@@ -285,23 +271,23 @@ static void hash_slots_of(XXH3_state_t *h, const ls_checkpoint *ckpt, const char
     }
     qsort(found, n, sizeof *found, by_slot_name);
     for (size_t i = 0; i < n; i++) {
-        hash_text(h, found[i]->slot);
+        ls_hash_add_text(h, found[i]->slot);
         hash_array(h, &found[i]->array);
     }
 }
 
 void ls_checkpoint_digest(const ls_checkpoint *ckpt, char out[LS_CHECKPOINT_DIGEST_CHARS]) {
-    XXH3_state_t *h = hash_start();
-    hash_u64(h, ckpt->n_layers);
+    ls_hash *h = ls_hash_start();
+    ls_hash_add_u64(h, ckpt->n_layers);
     for (size_t l = 0; l < ckpt->n_layers; l++) {
-        hash_text(h, ckpt->layers[l].name);
-        hash_u64(h, ckpt->layers[l].n_weights);
+        ls_hash_add_text(h, ckpt->layers[l].name);
+        ls_hash_add_u64(h, ckpt->layers[l].n_weights);
         for (size_t w = 0; w < ckpt->layers[l].n_weights; w++) {
             hash_array(h, &ckpt->layers[l].weights[w]);
         }
     }
     const ls_checkpoint_slot **found = ls_xcalloc(ckpt->n_slots, sizeof *found);
-    hash_u64(h, ckpt->n_slots);
+    ls_hash_add_u64(h, ckpt->n_slots);
     for (size_t l = 0; l < ckpt->n_layers; l++) {
         for (size_t w = 0; w < ckpt->layers[l].n_weights; w++) {
             hash_slots_of(h, ckpt, ckpt->layers[l].name, ckpt->layers[l].weights[w].name, found);
@@ -312,17 +298,16 @@ void ls_checkpoint_digest(const ls_checkpoint *ckpt, char out[LS_CHECKPOINT_DIGE
         scalars[i] = ckpt->scalars[i];
     }
     qsort(scalars, ckpt->n_scalars, sizeof *scalars, by_scalar_name);
-    hash_u64(h, ckpt->n_scalars);
+    ls_hash_add_u64(h, ckpt->n_scalars);
     for (size_t i = 0; i < ckpt->n_scalars; i++) {
-        hash_text(h, scalars[i].name);
-        XXH3_128bits_update(h, &scalars[i].value, sizeof scalars[i].value);
+        ls_hash_add_text(h, scalars[i].name);
+        ls_hash_add(h, &scalars[i].value, sizeof scalars[i].value);
     }
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(h));
-    for (size_t i = 0; i < sizeof canonical.digest; i++) {
-        snprintf(out + 2 * i, 3, "%02x", canonical.digest[i]);
+    unsigned char hash[LS_HASH_BYTES];
+    ls_hash_finish(h, hash);
+    for (size_t i = 0; i < sizeof hash; i++) {
+        snprintf(out + 2 * i, 3, "%02x", hash[i]);
     }
     free(scalars);
     free(found);
-    XXH3_freeState(h);
 }

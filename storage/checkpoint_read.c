@@ -1,15 +1,15 @@
 /* Reading a checkpoint of Lockstep's, or a Keras HDF5 file. Nothing in a file is believed. */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include "common/json.h"
 #include "storage/checkpoint.h"
 #include "storage/checkpoint_private.h"
+#include "storage/hash.h"
 #include "storage/seal.h"
 
 typedef struct {
@@ -56,7 +56,7 @@ static ls_status read_values(reading *r, const char *path, ls_checkpoint_array *
     LS_TRY(ls_ckpt_allocate(array, err));
     ls_status s = ls_h5_read(r->file, path, array->type, array->n_elems, array->data, err);
     if (s == LS_OK) {
-        s = check_sum(r, path, XXH3_64bits(array->data, array->n_bytes), err);
+        s = check_sum(r, path, ls_hash64(array->data, array->n_bytes), err);
     }
     if (!r->keep_data || s != LS_OK) {
         free(array->data);
@@ -161,7 +161,7 @@ static ls_status read_scalars(reading *r, const json_t *names, ls_err *err) {
     double *values = ls_xcalloc(n, sizeof *values);
     ls_status s = ls_h5_read(r->file, LS_CKPT_SCALARS, LS_H5_F64, n, values, err);
     if (s == LS_OK) {
-        s = check_sum(r, LS_CKPT_SCALARS, XXH3_64bits(values, n * sizeof *values), err);
+        s = check_sum(r, LS_CKPT_SCALARS, ls_hash64(values, n * sizeof *values), err);
     }
     for (size_t i = 0; s == LS_OK && i < n; i++) {
         const char *name = json_string_value(json_array_get(names, i));

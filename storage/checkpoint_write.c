@@ -1,19 +1,19 @@
 /* Writing a checkpoint: all of it under its name, or nothing. */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "common/fault.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "common/text.h"
 #include "storage/checkpoint.h"
 #include "storage/checkpoint_private.h"
 #include "storage/h5_sink.h"
+#include "storage/hash.h"
 #include "storage/seal.h"
 
 /* What Keras reads as "a Keras 2 file": its major version decides about conversions. */
@@ -31,7 +31,7 @@ typedef struct {
 static ls_status write_array(writing *w, const char *path, const ls_checkpoint_array *array, ls_err *err) {
     LS_ASSERT(array->data != NULL);
     char hex[17];
-    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)XXH3_64bits(array->data, array->n_bytes));
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)ls_hash64(array->data, array->n_bytes));
     json_object_set_new(w->checksums, path, json_string(hex));
     LS_TRY(ls_h5_write(w->file, path, array->type, array->rank, array->dims, array->data, NULL, err));
     return w->write_error == 0 ? LS_OK : LS_EIO; /* the sentence is made when all is closed */

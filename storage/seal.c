@@ -9,36 +9,32 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "common/fault.h"
 #include "common/memory.h"
+#include "storage/hash.h"
 
 static const char magic[8] = {'L', 'S', 'S', 'E', 'A', 'L', '0', '1'};
 
 typedef struct {
     char magic[8];
     uint64_t n_bytes; /* little-endian */
-    XXH128_canonical_t hash;
+    unsigned char hash[LS_HASH_BYTES];
     uint64_t reserved;
     uint64_t check; /* little-endian */
 } trailer;
 _Static_assert(sizeof(trailer) == LS_SEAL_BYTES, "the trailer has no padding");
 
 static uint64_t trailer_check(const trailer *t) {
-    return htole64(XXH3_64bits(t, offsetof(trailer, check)));
+    return htole64(ls_hash64(t, offsetof(trailer, check)));
 }
 
-static ls_status hash_prefix(int fd, const char *path, uint64_t n_bytes, XXH128_canonical_t *hash, ls_err *err) {
+static ls_status hash_prefix(int fd, const char *path, uint64_t n_bytes, unsigned char out[LS_HASH_BYTES],
+                             ls_err *err) {
     enum { CHUNK = 1 << 20 };
-    XXH3_state_t *state = XXH3_createState();
-    char *buffer = malloc(CHUNK);
+    char *buffer = ls_xcalloc(CHUNK, 1);
+    ls_hash *hash = ls_hash_start();
     ls_status s = LS_OK;
-    if (state == NULL || buffer == NULL) {
-        s = ls_fail(err, LS_ENOMEM, "%s: not enough memory to check it", path);
-    } else {
-        XXH3_128bits_reset(state);
-    }
     for (uint64_t done = 0; s == LS_OK && done < n_bytes;) {
         size_t want = n_bytes - done < CHUNK ? (size_t)(n_bytes - done) : CHUNK;
         ssize_t n = pread(fd, buffer, want, (off_t)done);
@@ -48,15 +44,12 @@ static ls_status hash_prefix(int fd, const char *path, uint64_t n_bytes, XXH128_
         if (n <= 0) {
             s = ls_fail(err, LS_EIO, "%s: cannot be read: %s", path, n < 0 ? strerror(errno) : "it became shorter");
         } else {
-            XXH3_128bits_update(state, buffer, (size_t)n);
+            ls_hash_add(hash, buffer, (size_t)n);
             done += (uint64_t)n;
         }
     }
-    if (s == LS_OK) {
-        XXH128_canonicalFromHash(hash, XXH3_128bits_digest(state));
-    }
+    ls_hash_finish(hash, out);
     free(buffer);
-    XXH3_freeState(state);
     return s;
 }
 
@@ -93,7 +86,7 @@ ls_status ls_seal_write(const char *path, ls_err *err) {
     }
     trailer t = {.n_bytes = htole64((uint64_t)st.st_size)};
     memcpy(t.magic, magic, sizeof magic);
-    ls_status s = hash_prefix(fd, path, (uint64_t)st.st_size, &t.hash, err);
+    ls_status s = hash_prefix(fd, path, (uint64_t)st.st_size, t.hash, err);
     t.check = trailer_check(&t);
     if (s == LS_OK) {
         errno = ENOSPC; /* what a short write means on a file */
@@ -112,15 +105,15 @@ ls_status ls_seal_check(const char *path, ls_seal *seal, ls_err *err) {
         return ls_fail(err, LS_EINPUT, "%s: cannot be opened: %s", path, strerror(errno));
     }
     trailer t;
-    XXH128_canonical_t hash;
+    unsigned char hash[LS_HASH_BYTES];
     uint64_t n_total = 0;
     int found = read_trailer(fd, &t, &n_total);
     ls_status s = LS_OK;
     if (found < 0) {
         s = ls_fail(err, LS_ECORRUPT, "%s: is damaged: its seal (the last %d bytes) is not whole", path, LS_SEAL_BYTES);
     } else if (found > 0) {
-        s = hash_prefix(fd, path, n_total - LS_SEAL_BYTES, &hash, err);
-        if (s == LS_OK && memcmp(&hash, &t.hash, sizeof hash) != 0) {
+        s = hash_prefix(fd, path, n_total - LS_SEAL_BYTES, hash, err);
+        if (s == LS_OK && memcmp(hash, t.hash, sizeof hash) != 0) {
             s = ls_fail(err, LS_ECORRUPT, "%s: is damaged: its contents do not match the seal written with them", path);
         }
     }
