@@ -89,10 +89,11 @@ void ls_data_summary_release(ls_data_summary *summary);
 #define LS_FINGERPRINT_WHOLE_BYTES ((uint64_t)512 << 20)
 
 /*
- * A 64-bit identity of the contents: XXH3 over the number of samples and, in the order of the arrays' names, each name,
- * type, shape, scale, offset and raw bytes. It does not depend on the file's name, compression or chunks. An array
- * above LS_FINGERPRINT_WHOLE_BYTES is sampled: 1,024 blocks of rows spread evenly from its first to its last, each of
- * 64 KiB (one row when a row is larger); so a change elsewhere in such an array goes unseen.
+ * A 64-bit identity of the contents: the first half of a 128-bit XXH3 over the number of samples and, in the order of
+ * the arrays' names, each name, type, shape, scale, offset and raw bytes. It does not depend on the file's name,
+ * compression or chunks. An array above LS_FINGERPRINT_WHOLE_BYTES is sampled: 1,024 blocks of rows spread evenly from
+ * its first to its last, each of 64 KiB (one row when a row is larger); so a change elsewhere in such an array goes
+ * unseen.
  */
 ls_status ls_dataset_fingerprint(ls_dataset *dataset, uint64_t *fingerprint, ls_err *err) LS_MUST_CHECK;
 

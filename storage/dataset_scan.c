@@ -2,10 +2,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "common/memory.h"
 #include "storage/dataset.h"
+#include "storage/hash.h"
 
 enum {
     BLOCK_BYTES = 1 << 20, /* read at once */
@@ -77,18 +77,18 @@ void ls_data_summary_release(ls_data_summary *summary) {
 
 /* ---- fingerprint ---- */
 
-static void hash_description(XXH3_state_t *hash, const ls_dataset *dataset, const ls_data_array *a) {
+static void hash_description(ls_hash *hash, const ls_dataset *dataset, const ls_data_array *a) {
     const char *type = ls_h5_type_name(a->type);
     uint64_t numbers[2 + LS_H5_RANK_MAX] = {dataset->n_samples, (uint64_t)a->rank};
     memcpy(numbers + 2, a->shape, (size_t)a->rank * sizeof *numbers);
-    XXH3_64bits_update(hash, a->name, strlen(a->name) + 1);
-    XXH3_64bits_update(hash, type, strlen(type) + 1);
-    XXH3_64bits_update(hash, numbers, (2 + (size_t)a->rank) * sizeof *numbers);
-    XXH3_64bits_update(hash, &a->scale, sizeof a->scale);
-    XXH3_64bits_update(hash, &a->offset, sizeof a->offset);
+    ls_hash_add(hash, a->name, strlen(a->name) + 1);
+    ls_hash_add(hash, type, strlen(type) + 1);
+    ls_hash_add(hash, numbers, (2 + (size_t)a->rank) * sizeof *numbers);
+    ls_hash_add(hash, &a->scale, sizeof a->scale);
+    ls_hash_add(hash, &a->offset, sizeof a->offset);
 }
 
-static ls_status hash_array(XXH3_state_t *hash, ls_dataset *dataset, size_t array, ls_err *err) {
+static ls_status hash_array(ls_hash *hash, ls_dataset *dataset, size_t array, ls_err *err) {
     const ls_data_array *a = &dataset->arrays[array];
     uint64_t n = dataset->n_samples;
     bool sampled = n * a->sample_bytes > LS_FINGERPRINT_WHOLE_BYTES;
@@ -103,7 +103,7 @@ static ls_status hash_array(XXH3_state_t *hash, ls_dataset *dataset, size_t arra
         uint64_t count = n - first < block ? n - first : block;
         s = ls_dataset_read(dataset, array, first, count, bytes, err);
         if (s == LS_OK) {
-            XXH3_64bits_update(hash, bytes, count * a->sample_bytes);
+            ls_hash_add(hash, bytes, count * a->sample_bytes);
         }
     }
     free(bytes);
@@ -111,17 +111,17 @@ static ls_status hash_array(XXH3_state_t *hash, ls_dataset *dataset, size_t arra
 }
 
 ls_status ls_dataset_fingerprint(ls_dataset *dataset, uint64_t *fingerprint, ls_err *err) {
-    XXH3_state_t *hash = XXH3_createState();
-    if (hash == NULL) {
-        return ls_fail(err, LS_ENOMEM, "%s: no memory for a hash", dataset->name);
-    }
-    XXH3_64bits_reset(hash);
+    ls_hash *hash = ls_hash_start();
     ls_status s = LS_OK;
     for (size_t i = 0; s == LS_OK && i < dataset->n_arrays; i++) {
         hash_description(hash, dataset, &dataset->arrays[i]);
         s = hash_array(hash, dataset, i, err);
     }
-    *fingerprint = XXH3_64bits_digest(hash);
-    XXH3_freeState(hash);
+    unsigned char bytes[LS_HASH_BYTES];
+    ls_hash_finish(hash, bytes);
+    *fingerprint = 0;
+    for (int i = 0; i < 8; i++) {
+        *fingerprint = *fingerprint << 8 | bytes[i];
+    }
     return s;
 }
