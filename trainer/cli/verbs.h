@@ -9,7 +9,8 @@
 #include "common/status.h"
 
 /* function suffix, word, arguments, what it does */
-#define LS_VERB_LIST(X)
+#define LS_VERB_LIST(X) \
+    X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]", "make a data set, or tell what is in one")
 
 #define X(name, word, arguments, what) ls_status ls_verb_##name(int argc, char **argv, ls_err *err);
 LS_VERB_LIST(X)
