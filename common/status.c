@@ -27,6 +27,7 @@ int ls_status_exit_code(ls_status status) {
 ls_status ls_vfail(ls_err *err, ls_status status, const char *format, va_list args) {
     if (err != NULL) {
         err->status = status;
+        err->told = 0;
         vsnprintf(err->text, sizeof err->text, format, args);
     }
     return status;

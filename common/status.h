@@ -37,10 +37,11 @@ typedef enum {
 typedef struct ls_err {
     ls_status status; /* of the failure that wrote the text */
     char text[1024];  /* one sentence, no newline; "" when nothing failed */
+    int told;         /* another rank prints it: an agreed failure is printed once */
 } ls_err;
 
 #define LS_ERR_INIT \
-    { LS_OK, "" }
+    { LS_OK, "", 0 }
 
 /* Name ("EINPUT"), short text and process exit code of a status. */
 const char *ls_status_name(ls_status status);

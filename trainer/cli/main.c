@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     }
     ls_err err = LS_ERR_INIT;
     ls_status status = dispatch(argc, argv, &err);
-    if (err.text[0] != '\0' && status != LS_OK) {
+    if (err.text[0] != '\0' && status != LS_OK && !err.told) {
         ls_error("%s", err.text);
     }
     return ls_status_exit_code(status);

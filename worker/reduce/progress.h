@@ -56,9 +56,10 @@ void ls_progress_bucket(ls_progress *row, int bucket);
  */
 typedef struct ls_wait {
     ls_progress *row;
+    int rank; /* whom it waits for; LS_ANYBODY until named */
+    bool hearsay, oversubscribed;
     int turns;
-    bool oversubscribed;
-    int64_t idle_since_ns;
+    int64_t idle_since_ns; /* 0: not idle */
 } ls_wait;
 ls_wait ls_wait_begin(ls_progress *row, bool oversubscribed);
 void ls_wait_for(ls_wait *w, int rank, bool hearsay); /* names (or renames) whom it waits for */

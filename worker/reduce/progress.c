@@ -1,0 +1,77 @@
+#include "worker/reduce/progress.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include "common/clock.h"
+
+/* Turns of a wait before it yields, and before it sleeps. A pause takes some tens of nanoseconds, a yield with nobody
+ * to yield to some hundreds: a rank that arrives within a hundred microseconds or so costs no wake-up. */
+enum { SPIN_TURNS = 600, YIELD_TURNS = 300, CROWDED_YIELD_TURNS = 60, SLEEP_NS = 20000, CROWDED_SLEEP_NS = 60000 };
+
+void ls_progress_phase(ls_progress *row, ls_doing doing, uint64_t step) {
+    atomic_store_explicit(&row->bucket, -1, memory_order_relaxed);
+    atomic_store_explicit(&row->step, step, memory_order_relaxed);
+    atomic_store_explicit(&row->since_ns, ls_now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&row->doing, (int32_t)doing, memory_order_release);
+}
+
+void ls_progress_bucket(ls_progress *row, int bucket) {
+    atomic_store_explicit(&row->bucket, bucket, memory_order_relaxed);
+    atomic_store_explicit(&row->since_ns, ls_now_ns(), memory_order_release);
+}
+
+ls_wait ls_wait_begin(ls_progress *row, bool oversubscribed) {
+    return (ls_wait){.row = row, .rank = LS_ANYBODY, .oversubscribed = oversubscribed};
+}
+
+void ls_wait_for(ls_wait *w, int rank, bool hearsay) {
+    w->rank = rank;
+    w->hearsay = hearsay;
+    if (w->idle_since_ns != 0) {
+        atomic_store_explicit(&w->row->hearsay, hearsay, memory_order_relaxed);
+        atomic_store_explicit(&w->row->waiting, rank, memory_order_relaxed);
+    }
+}
+
+void ls_wait_reset(ls_wait *w) {
+    if (w->idle_since_ns == 0) {
+        return;
+    }
+    int64_t now = ls_now_ns();
+    atomic_store_explicit(&w->row->wait_ns, w->row->wait_ns + now - w->idle_since_ns, memory_order_relaxed);
+    atomic_store_explicit(&w->row->since_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&w->row->waiting, LS_NOBODY, memory_order_release);
+    w->idle_since_ns = 0;
+    w->turns = 0;
+}
+
+static inline void breathe(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+void ls_wait_pause(ls_wait *w) {
+    if (w->idle_since_ns == 0) {
+        w->idle_since_ns = ls_now_ns();
+        atomic_store_explicit(&w->row->hearsay, w->hearsay, memory_order_relaxed);
+        atomic_store_explicit(&w->row->waiting, w->rank, memory_order_release);
+    }
+    int spin = w->oversubscribed ? 0 : SPIN_TURNS;
+    int yield = spin + (w->oversubscribed ? CROWDED_YIELD_TURNS : YIELD_TURNS);
+    if (w->turns < spin) {
+        breathe();
+    } else if (w->turns < yield) {
+        sched_yield();
+    } else {
+        nanosleep(&(struct timespec){.tv_nsec = w->oversubscribed ? CROWDED_SLEEP_NS : SLEEP_NS}, NULL);
+    }
+    w->turns += w->turns < yield;
+}
+
+void ls_wait_end(ls_wait *w) {
+    ls_wait_reset(w);
+}

@@ -1,0 +1,226 @@
+#include "worker/reduce/team.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "worker/reduce/cores.h"
+#include "worker/reduce/team_private.h"
+
+/* How long MPI_Finalize and MPI_Abort may take. */
+enum { FINISH_S = 60, ABORT_S = 5 };
+
+/* The program's own exit code for "did not come to an end": async-signal-safe, for a deadline's handler. */
+static volatile sig_atomic_t deadline_code = 1;
+static char deadline_text[256];
+
+static void on_deadline(int signal_number) {
+    (void)signal_number;
+    ssize_t ignored = write(STDERR_FILENO, deadline_text, strlen(deadline_text));
+    (void)ignored;
+    _exit(deadline_code);
+}
+
+/* After `seconds` this process writes the text and exits with the code, whatever its threads are stuck in. */
+static void set_deadline(unsigned seconds, int code, const char *text) {
+    deadline_code = code;
+    snprintf(deadline_text, sizeof deadline_text, "%s", text);
+    struct sigaction action = {.sa_handler = on_deadline};
+    sigaction(SIGALRM, &action, NULL);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    alarm(seconds);
+}
+
+/* ---- who is there ---- */
+
+/* Ranks a node from the environment; 0: as many as share memory. */
+static ls_status read_cap(int *cap, ls_err *err) {
+    const char *text = getenv("LOCKSTEP_RANKS_PER_NODE");
+    *cap = 0;
+    if (text == NULL || text[0] == '\0') {
+        return LS_OK;
+    }
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno != 0 || *end != '\0' || value < 1 || value > 1000000) {
+        return ls_fail(err, LS_EINPUT,
+                       "LOCKSTEP_RANKS_PER_NODE=\"%s\": expected a whole number of at least 1; correct it or unset it",
+                       text);
+    }
+    *cap = (int)value;
+    return LS_OK;
+}
+
+/* Cores and threads, from what all ranks of this machine (not of the capped node) are bound to. */
+static void place_threads(ls_team *team, MPI_Comm machine) {
+    int n, me;
+    MPI_Comm_size(machine, &n);
+    MPI_Comm_rank(machine, &me);
+    ls_cpus *bound = ls_xcalloc((size_t)n, sizeof *bound);
+    ls_cpus mine = ls_cpus_bound(), together = {{0}};
+    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, bound, sizeof mine, MPI_BYTE, machine);
+    int sharing = 0;
+    for (int i = 0; i < n; i++) {
+        sharing += i == me || ls_cpus_overlap(&bound[i], &mine);
+        ls_cpus_add(&together, &bound[i]);
+    }
+    int n_cores = ls_cpus_cores(&together);
+    int quota = ls_cores_quota(n_cores);
+    int threads = ls_cpus_cores(&mine) / sharing;
+    int fair = quota / n;
+    team->n_machine_cores = quota;
+    team->n_threads = threads;
+    if (quota < n_cores && fair < threads) {
+        team->n_threads = fair;
+    }
+    if (team->n_threads < 1) {
+        team->n_threads = 1;
+    }
+    team->oversubscribed = n > quota || sharing > ls_cpus_cores(&mine);
+    free(bound);
+}
+
+typedef struct {
+    int leader; /* rank 0 of the node in MPI_COMM_WORLD */
+    int local, world;
+    char host[LS_HOST_CHARS];
+} seat;
+
+static int by_node(const void *a, const void *b) {
+    const seat *x = a, *y = b;
+    return x->leader != y->leader ? (x->leader > y->leader) - (x->leader < y->leader)
+                                  : (x->local > y->local) - (x->local < y->local);
+}
+
+/* Ranks in (node, rank in node) order; fills everything but threads. `node` is this rank's node, in world order. */
+static void take_seats(ls_team *team, MPI_Comm node) {
+    int world, n;
+    seat mine = {0};
+    MPI_Comm_rank(MPI_COMM_WORLD, &world);
+    MPI_Comm_size(MPI_COMM_WORLD, &n);
+    MPI_Comm_rank(node, &mine.local);
+    mine.world = mine.leader = world;
+    MPI_Bcast(&mine.leader, 1, MPI_INT, 0, node);
+    if (gethostname(mine.host, sizeof mine.host - 1) != 0) {
+        snprintf(mine.host, sizeof mine.host, "?");
+    }
+    seat *seats = ls_xcalloc((size_t)n, sizeof *seats);
+    MPI_Allgather(&mine, sizeof mine, MPI_BYTE, seats, sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
+    qsort(seats, (size_t)n, sizeof *seats, by_node);
+    team->size = n;
+    team->node_of = ls_xcalloc((size_t)n, sizeof *team->node_of);
+    team->node_first = ls_xcalloc((size_t)n + 1, sizeof *team->node_first);
+    team->hosts = ls_xcalloc((size_t)n, sizeof *team->hosts);
+    for (int r = 0; r < n; r++) {
+        if (r == 0 || seats[r].leader != seats[r - 1].leader) {
+            team->node_first[team->n_nodes++] = r;
+        }
+        team->node_of[r] = team->n_nodes - 1;
+        memcpy(team->hosts[r], seats[r].host, LS_HOST_CHARS);
+        if (seats[r].world == world) {
+            team->rank = r;
+        }
+    }
+    team->node_first[team->n_nodes] = n;
+    team->node = team->node_of[team->rank];
+    team->local = team->rank - team->node_first[team->node];
+    team->n_local = team->node_first[team->node + 1] - team->node_first[team->node];
+    free(seats);
+}
+
+static ls_status initialise_mpi(int *argc, char ***argv, ls_err *err) {
+    /* A process that no mpirun started is a team of one; without this Open MPI would start a daemon for it. */
+    if (getenv("OMPI_COMM_WORLD_SIZE") == NULL && getenv("PMIX_RANK") == NULL && getenv("PMI_RANK") == NULL) {
+        setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    }
+    int there = 0, level = MPI_THREAD_SINGLE;
+    MPI_Initialized(&there);
+    if (there) {
+        MPI_Query_thread(&level);
+    } else {
+        MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &level);
+    }
+    if (level < MPI_THREAD_SERIALIZED) {
+        return ls_fail(err, LS_EUNSUPPORTED, "this MPI library offers no MPI_THREAD_SERIALIZED; use one that does");
+    }
+    return LS_OK;
+}
+
+ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
+    LS_TRY(initialise_mpi(argc, argv, err));
+    ls_team *team = ls_xcalloc(1, sizeof *team);
+    team->mpi = ls_xcalloc(1, sizeof *team->mpi);
+    team->progress = &team->mpi->private_row;
+    atomic_store(&team->progress->waiting, LS_NOBODY);
+
+    int cap, world;
+    ls_status status = read_cap(&cap, err);
+    MPI_Comm machine, node;
+    MPI_Comm_rank(MPI_COMM_WORLD, &world);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world, MPI_INFO_NULL, &machine);
+    int seat_here;
+    MPI_Comm_rank(machine, &seat_here);
+    MPI_Comm_split(machine, cap > 0 ? seat_here / cap : 0, seat_here, &node);
+    take_seats(team, node);
+    place_threads(team, machine);
+    MPI_Comm_free(&machine);
+    MPI_Comm_free(&node);
+    MPI_Comm_split(MPI_COMM_WORLD, 0, team->rank, &team->mpi->all);
+    MPI_Comm_split(team->mpi->all, team->node, team->local, &team->mpi->node);
+    ls_log_set_rank(team->rank, team->size, team->hosts[team->rank]);
+    /* Sleeps of a wait are tens of microseconds; the default slack would triple them. */
+    prctl(PR_SET_TIMERSLACK, 1000UL);
+
+    status = ls_team_agree(team, status, err);
+    if (status != LS_OK) {
+        ls_team_finish(team, status);
+        return status;
+    }
+    *out = team;
+    return LS_OK;
+}
+
+void ls_team_finish(ls_team *team, ls_status status) {
+    if (team == NULL) {
+        return;
+    }
+    char text[sizeof deadline_text];
+    int code = ls_status_exit_code(status);
+    snprintf(text, sizeof text, "lockstep: error: rank %d on %s: the other ranks did not come to the end within %d s\n",
+             team->rank, team->hosts[team->rank], FINISH_S);
+    set_deadline(FINISH_S, code != 0 ? code : 1, text);
+    team->progress = &team->mpi->private_row;
+    ls_team_barrier(team);
+    MPI_Comm_free(&team->mpi->node);
+    MPI_Comm_free(&team->mpi->all);
+    MPI_Finalize();
+    alarm(0);
+    free(team->node_of);
+    free(team->node_first);
+    free(team->hosts);
+    free(team->mpi);
+    free(team);
+}
+
+void ls_team_abort(ls_team *team, ls_status status, const char *sentence) {
+    int code = ls_status_exit_code(status);
+    code = code != 0 ? code : 1;
+    if (sentence != NULL) {
+        ls_error("%s", sentence);
+    }
+    set_deadline(ABORT_S, code, "");
+    if (team != NULL) {
+        MPI_Abort(MPI_COMM_WORLD, code);
+    }
+    _exit(code);
+}
