@@ -28,7 +28,9 @@ static ls_team *ranks_begin(int argc, char **argv) {
     ls_team *team = NULL;
     ls_err err = LS_ERR_INIT;
     if (ls_team_create(&team, &argc, &argv, &err) != LS_OK) {
-        fprintf(stderr, "%s\n", err.text);
+        if (!err.told) {
+            fprintf(stderr, "%s\n", err.text);
+        }
         exit(99);
     }
     for (int i = 1; i + 1 < argc; i += 2) {
