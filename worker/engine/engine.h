@@ -86,13 +86,17 @@ ls_status ls_engine_evaluate_step(ls_engine *e, const ls_feed *feed, const uint3
 ls_status ls_engine_predict_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, float *const *out,
                                  ls_err *err) LS_MUST_CHECK;
 
-/* Weights and optimizer slots in Keras's order. get is collective (rank 0 receives; out may be NULL elsewhere); set is
- * collective (rank 0's values count and are given to all). slot -1: the weight itself. */
-ls_status ls_engine_get(ls_engine *e, const ls_weight *w, int slot, float *out, ls_err *err) LS_MUST_CHECK;
-ls_status ls_engine_set(ls_engine *e, const ls_weight *w, int slot, const float *in, ls_err *err) LS_MUST_CHECK;
-/* Brings optimizer slots that other nodes own to rank 0's node, so that ls_engine_get of slots is then local to rank 0
- * and collective no more. Collective. */
-ls_status ls_engine_gather(ls_engine *e, ls_err *err) LS_MUST_CHECK;
+/*
+ * Weights (slot -1) and optimizer slots in Keras's order. Local; between steps only.
+ * get: weights are right on every rank; slots on rank 0 after ls_engine_gather. set: counts on rank 0 only, and for the
+ * others after ls_engine_publish.
+ */
+void ls_engine_get(ls_engine *e, const ls_weight *w, int slot, float *out);
+void ls_engine_set(ls_engine *e, const ls_weight *w, int slot, const float *in);
+/* Collective. Optimizer slots that other nodes own come to rank 0's node. */
+void ls_engine_gather(ls_engine *e);
+/* Collective. Rank 0's weights and slots go to all. */
+void ls_engine_publish(ls_engine *e);
 
 uint64_t ls_engine_iterations(const ls_engine *e); /* optimizer steps done, t of the next update less 1 */
 void ls_engine_set_iterations(ls_engine *e, uint64_t t);
