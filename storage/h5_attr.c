@@ -262,7 +262,7 @@ ls_status ls_h5_attr_set_strings(ls_h5 *file, const char *object, const char *na
     for (size_t part = 0, from = 0; part < n_parts; part++) {
         size_t count = n / n_parts + (part < n % n_parts);
         char *part_name = n_parts == 1 ? ls_xstrdup(name) : ls_xprintf("%s%zu", name, part);
-        ls_status s = set_strings(file, object, part_name, items + from, count, width, err);
+        ls_status s = set_strings(file, object, part_name, count > 0 ? items + from : NULL, count, width, err);
         free(part_name);
         LS_TRY(s);
         from += count;
