@@ -43,10 +43,13 @@ typedef struct ls_engine_options {
     int lanes;          /* 0: one lane a rank */
     ls_dtype compute;   /* LS_F32, LS_BF16 */
     uint64_t seed;
-    size_t bucket_bytes; /* 0: default */
-    int n_threads;       /* 0: from the cores that this rank is bound to */
-    bool inference;      /* no training plans, no optimizer */
+    size_t bucket_bytes;                 /* 0: default */
+    int n_threads;                       /* 0: from the cores that this rank is bound to */
+    int64_t last_batch, last_eval_batch; /* the sizes of the last batches of an epoch, so that their plans are compiled
+                                            beforehand; 0: as the others */
+    bool inference;                      /* no training plans, no optimizer */
     bool input_gradients;
+    bool sample_weights; /* the feed has one weight a sample and output */
 } ls_engine_options;
 
 /* Collective. The model and the compile stay the caller's and must outlive the engine. Weights start at their initial
@@ -67,8 +70,10 @@ double ls_engine_metric(const ls_engine *e, int metric, const double *sums);
 /* What all ranks know after a step. */
 typedef struct ls_verdict {
     bool non_finite; /* loss or gradient */
-    unsigned flags;  /* OR over ranks of what each passed in */
-    double *sums;    /* (n_sums) of this step; the caller's array */
+    const ls_weight
+        *non_finite_weight; /* the weight nearest the output whose gradient is not finite; NULL: the loss only */
+    unsigned flags;         /* OR over ranks of what each passed in */
+    double *sums;           /* (n_sums) of this step; the caller's array */
 } ls_verdict;
 
 /* Collective. One optimizer step over the samples index[0..n) (n <= batch; the same on every rank). `step` is the

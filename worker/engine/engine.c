@@ -1,0 +1,435 @@
+/* Making an engine: plans for the sizes that lanes have, the arenas in shared memory, buckets, initial weights. */
+#include "worker/engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
+
+#include "common/clock.h"
+#include "worker/dnn/dnn.h"
+#include "worker/engine/engine_internal.h"
+#include "worker/model/initializer.h"
+
+enum { DEFAULT_BUCKET_BYTES = 1 << 20 };
+
+/* Denormal numbers are taken as zero: they cost a hundred times as much and mean nothing to training. Threads that are
+ * made later inherit it. */
+static void flush_denormals(void) {
+#ifdef __SSE__
+    _mm_setcsr(_mm_getcsr() | 0x8040);
+#endif
+}
+
+static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls_plan **out, ls_err *err) {
+    ls_plan_options o = {.n_samples = n_samples,
+                         .training = training,
+                         .input_gradients = e->options.input_gradients,
+                         .compute = e->options.compute,
+                         .n_threads = e->plan_threads,
+                         .heads = e->heads};
+    return ls_plan_create(out, e->model, e->arena, &o, err);
+}
+
+/* When a plan's gradients are complete, bucket by bucket. */
+static void find_bucket_calls(const ls_engine *e, engine_plan *ep) {
+    int last = -1;
+    ep->bucket_call = ls_xcalloc((size_t)e->n_buckets + 1, sizeof(int));
+    for (int b = 0; ep->training && b < e->n_buckets; b++) {
+        for (int k = 0; k < e->n_segments; k++) {
+            const segment *s = &e->segments[k];
+            if (s->first < e->buckets[b + 1] && s->last > e->buckets[b]) {
+                int ready = s->statistic ? ls_plan_n_backward(ep->plan) : ls_plan_ready_call(ep->plan, s->weight);
+                last = ready > last ? ready : last;
+            }
+        }
+        ep->bucket_call[b] = last;
+    }
+}
+
+static ls_status bind_plan(ls_engine *e, lane_context *c, engine_plan *ep, ls_err *err) {
+    size_t n_bytes = ls_plan_arena_bytes(ep->plan);
+    void *arena = c->arena;
+    if (n_bytes > c->arena_bytes) {
+        arena = ep->own_arena = ls_calloc(n_bytes, 1);
+        if (arena == NULL) {
+            return ls_fail(err, LS_ENOMEM, "out of memory: %zu bytes for the activations of %lld samples", n_bytes,
+                           (long long)ep->n_samples);
+        }
+    }
+    find_bucket_calls(e, ep);
+    float *gradient = ep->training ? ls_reducer_gradient(e->reducer, 0) : NULL;
+    return ls_plan_bind(ep->plan, arena, ls_reducer_params(e->reducer), gradient, err);
+}
+
+static engine_plan *find_plan(lane_context *c, int64_t n_samples, bool training) {
+    for (int i = 0; i < c->n_plans; i++) {
+        if (c->plans[i].n_samples == n_samples && c->plans[i].training == training) {
+            return &c->plans[i];
+        }
+    }
+    return NULL;
+}
+
+static ls_status add_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err) {
+    engine_plan ep = {.n_samples = n_samples, .training = training};
+    LS_TRY(compile_plan(e, n_samples, training, &ep.plan, err));
+    LS_PUSH(c->plans, c->n_plans, c->cap_plans, ep);
+    return LS_OK;
+}
+
+engine_plan *ls_engine_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err) {
+    engine_plan *ep = find_plan(c, n_samples, training);
+    if (ep == NULL) {
+        ls_status s;
+#pragma omp critical(ls_engine_compile)
+        s = add_plan(e, c, n_samples, training, err);
+        if (s != LS_OK) {
+            return NULL;
+        }
+        ep = &c->plans[c->n_plans - 1];
+        if (bind_plan(e, c, ep, err) != LS_OK) {
+            return NULL;
+        }
+    }
+    return ep;
+}
+
+/* Plans for the one or two lane sizes that a batch of n samples has among this rank's lanes. */
+static ls_status plan_batch(ls_engine *e, lane_context *c, int64_t n, bool training, ls_err *err) {
+    for (int lane = e->lane_first; n > 0 && lane < e->lane_last; lane++) {
+        int64_t count =
+            (int64_t)(ls_engine_cut((size_t)n, e->n_lanes, lane + 1) - ls_engine_cut((size_t)n, e->n_lanes, lane));
+        if (count > 0 && find_plan(c, count, training) == NULL) {
+            LS_TRY(add_plan(e, c, count, training, err));
+        }
+    }
+    return LS_OK;
+}
+
+/*
+ * The first plan decides layouts and order, so it must be the same on every rank: it is the plan of the largest lane,
+ * whether this rank owns a lane of that size or not.
+ */
+static ls_status place_arena(ls_engine *e, ls_err *err) {
+    int64_t largest = (e->options.batch + e->n_lanes - 1) / e->n_lanes;
+    ls_plan *plan;
+    LS_TRY(compile_plan(e, largest, !e->options.inference, &plan, err));
+    int *ready = ls_xcalloc((size_t)e->model->n_weights + 1, sizeof *ready);
+    for (int i = 0; i < e->model->n_weights; i++) {
+        ready[i] = ls_plan_ready_call(plan, e->model->weights[i]);
+    }
+    ls_arena_place(e->arena, ready);
+    free(ready);
+    /* Kept: it is most likely wanted; it is dropped with the context if no lane has its size. */
+    engine_plan ep = {.n_samples = largest, .training = !e->options.inference, .plan = plan};
+    lane_context *c = &e->contexts[0];
+    LS_PUSH(c->plans, c->n_plans, c->cap_plans, ep);
+    return LS_OK;
+}
+
+static void list_segments(ls_engine *e) {
+    e->segments = ls_xcalloc((size_t)e->model->n_weights + 1, sizeof *e->segments);
+    for (int k = 0; k < e->model->n_weights; k++) {
+        const ls_weight *w = e->model->weights[e->arena->order[k]];
+        const ls_arena_slot *s = &e->arena->slot[w->id];
+        if (s->offset >= e->arena->n_reduced) {
+            break;
+        }
+        segment g = {.first = s->offset, .weight = w, .statistic = w->role == LS_WEIGHT_STAT, .clip = 1.0f};
+        if (e->n_segments > 0) {
+            e->segments[e->n_segments - 1].last = g.first;
+        }
+        e->segments[e->n_segments++] = g;
+        e->regularized = e->regularized || w->regularizer.l1 != 0 || w->regularizer.l2 != 0;
+    }
+    if (e->n_segments > 0) {
+        e->segments[e->n_segments - 1].last = e->arena->n_reduced;
+    }
+}
+
+/* Buckets of about bucket_bytes: whole weights where they are small, pieces of whole chunks where they are large; the
+ * moving statistics in one of their own at the end. */
+static void cut_buckets(ls_engine *e) {
+    size_t want = (e->options.bucket_bytes > 0 ? e->options.bucket_bytes : DEFAULT_BUCKET_BYTES) / sizeof(float);
+    want = want / LS_REDUCE_CHUNK * LS_REDUCE_CHUNK;
+    want = want > 0 ? want : LS_REDUCE_CHUNK;
+    int cap = 0;
+    e->buckets = NULL;
+    LS_PUSH(e->buckets, e->n_buckets, cap, 0);
+    for (int k = 0; k < e->n_segments; k++) {
+        const segment *s = &e->segments[k];
+        size_t begin = e->buckets[e->n_buckets - 1];
+        if (s->statistic && s->first == e->arena->n_trainable && s->first > begin) {
+            LS_PUSH(e->buckets, e->n_buckets, cap, s->first);
+            begin = s->first;
+        }
+        if (s->statistic) {
+            continue;
+        }
+        if (s->last - s->first > want) { /* starts its own buckets */
+            if (s->first > begin) {
+                LS_PUSH(e->buckets, e->n_buckets, cap, s->first);
+            }
+            for (size_t at = s->first + want; at < s->last; at += want) {
+                LS_PUSH(e->buckets, e->n_buckets, cap, at);
+            }
+        } else if (s->last - begin >= want) {
+            LS_PUSH(e->buckets, e->n_buckets, cap, s->last);
+        }
+    }
+    if (e->arena->n_reduced > e->buckets[e->n_buckets - 1]) {
+        LS_PUSH(e->buckets, e->n_buckets, cap, e->arena->n_reduced);
+    }
+    e->n_buckets--; /* from boundaries to buckets */
+    e->bucket_done = ls_xcalloc((size_t)e->n_buckets + 1, sizeof *e->bucket_done);
+}
+
+static ls_status make_reducer(ls_engine *e, ls_err *err) {
+    size_t *bounds = ls_xcalloc((size_t)e->n_segments + 1, sizeof *bounds);
+    for (int k = 0; k < e->n_segments; k++) {
+        bounds[k] = e->segments[k].first;
+    }
+    bounds[e->n_segments] = e->arena->n_reduced;
+    bool norms = e->compile != NULL && !e->options.inference && ls_engine_needs_norms(e);
+    ls_reducer_options o = {.n_lanes = e->n_lanes,
+                            .lanes_at_once = e->n_contexts,
+                            .n_params = e->arena->n_total,
+                            .n_reduced = e->options.inference ? 0 : e->arena->n_reduced,
+                            .n_buckets = e->options.inference ? 0 : e->n_buckets,
+                            .buckets = e->buckets,
+                            .n_slots = e->options.inference ? 0 : ls_optimizer_n_slots(&e->compile->optimizer),
+                            .n_sums = e->heads != NULL ? e->heads->n_sums : 0,
+                            .n_norms = norms ? 1 : 0,
+                            .n_segments = norms ? e->n_segments : 0,
+                            .segments = norms ? bounds : NULL,
+                            .apply = ls_engine_apply,
+                            .norm = norms ? ls_engine_norm : NULL,
+                            .norms_ready = norms ? ls_engine_norms_ready : NULL,
+                            .context = e};
+    ls_status s = ls_reducer_create(&e->reducer, e->team, &o, err);
+    free(bounds);
+    return s;
+}
+
+static ls_status make_plans(ls_engine *e, ls_err *err) {
+    for (int i = 0; i < e->n_contexts; i++) {
+        lane_context *c = &e->contexts[i];
+        if (!e->options.inference) {
+            LS_TRY(plan_batch(e, c, e->options.batch, true, err));
+            LS_TRY(plan_batch(e, c, e->options.last_batch, true, err));
+        }
+        LS_TRY(plan_batch(e, c, e->options.eval_batch, false, err));
+        LS_TRY(plan_batch(e, c, e->options.last_eval_batch, false, err));
+        for (int k = 0; k < c->n_plans; k++) {
+            size_t n_bytes = ls_plan_arena_bytes(c->plans[k].plan);
+            c->arena_bytes = n_bytes > c->arena_bytes ? n_bytes : c->arena_bytes;
+        }
+        c->arena = ls_calloc(c->arena_bytes, 1);
+        if (c->arena == NULL) {
+            return ls_fail(err, LS_ENOMEM,
+                           "out of memory: %zu bytes for activations; use a smaller batch or more ranks",
+                           c->arena_bytes);
+        }
+        for (int k = 0; k < c->n_plans; k++) {
+            LS_TRY(bind_plan(e, c, &c->plans[k], err));
+        }
+    }
+    return LS_OK;
+}
+
+static void set_initial_weights(ls_engine *e) {
+    for (int i = 0; e->team->rank == 0 && i < e->model->n_weights; i++) {
+        const ls_weight *w = e->model->weights[i];
+        float *values = ls_xcalloc((size_t)ls_shape_elems(&w->shape), sizeof *values);
+        ls_initializer_fill(w, e->options.seed, values);
+        ls_engine_set(e, w, -1, values);
+        const ls_optimizer *o = e->compile != NULL && !e->options.inference ? &e->compile->optimizer : NULL;
+        for (int k = 0; o != NULL && o->class_->slot_init != NULL && w->trainable && k < ls_optimizer_n_slots(o); k++) {
+            for (int64_t j = 0; j < ls_shape_elems(&w->shape); j++) {
+                values[j] = (float)o->class_->slot_init(o, k);
+            }
+            ls_engine_set(e, w, k, values);
+        }
+        free(values);
+    }
+    ls_engine_publish(e);
+}
+
+static void choose_lanes(ls_engine *e) {
+    int threads = e->options.n_threads > 0 ? e->options.n_threads : e->team->n_threads;
+    e->n_lanes = e->options.lanes > 0 ? e->options.lanes : e->team->size;
+    e->lane_first = ls_lanes_first(e->n_lanes, e->team->size, e->team->rank);
+    e->lane_last = ls_lanes_first(e->n_lanes, e->team->size, e->team->rank + 1);
+    int here = e->lane_last - e->lane_first;
+    if (e->options.lanes > 0) { /* one thread a lane, always; spare threads run more lanes side by side */
+        e->n_contexts = here < 1 ? 1 : here < threads ? here : threads;
+        e->plan_threads = 1;
+    } else {
+        e->n_contexts = 1;
+        e->plan_threads = threads;
+    }
+    e->contexts = ls_xcalloc((size_t)e->n_contexts, sizeof *e->contexts);
+}
+
+/* Everything up to the first collective call that needs memory; local, so that its status can be agreed on. */
+static ls_status prepare_local(ls_engine *e, ls_err *err) {
+    ls_dnn_set_threads(e->plan_threads);
+    LS_TRY(place_arena(e, err));
+    list_segments(e);
+    cut_buckets(e);
+    return LS_OK;
+}
+
+static ls_status create(ls_engine *e, ls_err *err) {
+    LS_TRY(ls_team_agree(e->team, prepare_local(e, err), err));
+    LS_TRY(make_reducer(e, err));
+    LS_TRY(ls_team_agree(e->team, make_plans(e, err), err));
+    set_initial_weights(e);
+    return LS_OK;
+}
+
+ls_status ls_engine_create(ls_engine **out, ls_team *team, ls_model *model, const ls_compile *compile,
+                           const ls_engine_options *options, ls_err *err) {
+    int64_t start = ls_now_ns();
+    flush_denormals();
+    ls_engine *e = ls_xcalloc(1, sizeof *e);
+    e->team = team;
+    e->model = model;
+    e->compile = compile;
+    e->options = *options;
+    e->options.eval_batch = options->eval_batch > 0 ? options->eval_batch : options->batch;
+    e->arena = ls_arena_create(model);
+    e->rank_outputs = ls_xcalloc((size_t)model->n_outputs + 1, sizeof *e->rank_outputs);
+    e->weights_epoch = 1;
+    if (compile != NULL) {
+        e->heads = ls_heads_create(compile->n_outputs, compile->losses, compile->loss_weights, compile->n_metrics,
+                                   compile->metrics, compile->metric_output, options->sample_weights);
+    }
+    choose_lanes(e);
+    ls_status s = create(e, err);
+    if (s != LS_OK) {
+        ls_engine_destroy(e);
+        return s;
+    }
+    e->compile_ms = (double)(ls_now_ns() - start) / 1e6;
+    *out = e;
+    return LS_OK;
+}
+
+void ls_engine_destroy(ls_engine *e) {
+    if (e == NULL) {
+        return;
+    }
+    for (int i = 0; i < e->n_contexts; i++) {
+        lane_context *c = &e->contexts[i];
+        for (int k = 0; k < c->n_plans; k++) {
+            ls_plan_destroy(c->plans[k].plan);
+            free(c->plans[k].bucket_call);
+            free(c->plans[k].own_arena);
+        }
+        free(c->plans);
+        free(c->arena);
+    }
+    for (int o = 0; o < e->model->n_outputs; o++) {
+        free(e->rank_outputs[o]);
+    }
+    ls_reducer_destroy(e->reducer);
+    ls_arena_destroy(e->arena);
+    ls_heads_destroy(e->heads);
+    free(e->rank_outputs);
+    free(e->contexts);
+    free(e->segments);
+    free(e->buckets);
+    free(e->bucket_done);
+    free(e);
+}
+
+int ls_engine_n_sums(const ls_engine *e) {
+    return e->heads != NULL ? e->heads->n_sums : 0;
+}
+int ls_engine_loss_sums_at(const ls_engine *e, int output) {
+    return e->heads->loss_at[output];
+}
+int ls_engine_metric_sums_at(const ls_engine *e, int metric) {
+    return e->heads->metric_at[metric];
+}
+
+double ls_engine_loss(const ls_engine *e, const double *sums) {
+    double total = 0;
+    for (int i = 0; i < e->heads->n_outputs; i++) {
+        const double *s = sums + e->heads->loss_at[i];
+        double weight = e->heads->loss_weights != NULL ? e->heads->loss_weights[i] : 1.0;
+        total += s[1] > 0 ? weight * s[0] / s[1] : 0;
+    }
+    return total;
+}
+
+double ls_engine_metric(const ls_engine *e, int metric, const double *sums) {
+    const ls_metric *m = &e->heads->metrics[metric];
+    return m->class_->result(m, sums + e->heads->metric_at[metric]);
+}
+
+static float *base_of(ls_engine *e, int slot) {
+    return slot < 0 ? ls_reducer_params(e->reducer) : ls_reducer_slot(e->reducer, slot);
+}
+
+void ls_engine_get(ls_engine *e, const ls_weight *w, int slot, float *out) {
+    ls_arena_get(e->arena, w, base_of(e, slot), out);
+}
+
+void ls_engine_set(ls_engine *e, const ls_weight *w, int slot, const float *in) {
+    if (e->team->rank == 0) {
+        ls_arena_set(e->arena, w, base_of(e, slot), in);
+    }
+}
+
+void ls_engine_gather(ls_engine *e) {
+    ls_reducer_gather_slots(e->reducer);
+}
+
+void ls_engine_publish(ls_engine *e) {
+    ls_reducer_broadcast_params(e->reducer);
+    ls_reducer_scatter_slots(e->reducer);
+    e->weights_epoch++;
+}
+
+uint64_t ls_engine_iterations(const ls_engine *e) {
+    return e->iterations;
+}
+void ls_engine_set_iterations(ls_engine *e, uint64_t t) {
+    e->iterations = t;
+}
+
+uint64_t ls_engine_weights_hash(const ls_engine *e) {
+    return XXH3_64bits(ls_reducer_params(e->reducer), e->arena->n_total * sizeof(float));
+}
+
+void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
+    *info = (ls_engine_info){.lanes = e->n_lanes,
+                             .lanes_here = e->lane_last - e->lane_first,
+                             .n_threads = e->plan_threads * e->n_contexts,
+                             .n_buckets = e->n_buckets,
+                             .compile_ms = e->compile_ms,
+                             .weights_bytes = e->arena->n_total * sizeof(float),
+                             .gradient_bytes = e->arena->n_reduced * sizeof(float),
+                             .isa = ls_dnn_isa()};
+    for (int i = 0; i < e->n_contexts; i++) {
+        info->arena_bytes += e->contexts[i].arena_bytes;
+    }
+    if (e->compile != NULL && !e->options.inference) {
+        info->state_bytes = e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
+        const engine_plan *ep = &e->contexts[0].plans[0];
+        for (int phase = LS_PHASE_FORWARD; phase <= LS_PHASE_BACKWARD; phase++) {
+            for (int i = 0; i < ls_plan_n_calls(ep->plan, (ls_phase)phase); i++) {
+                info->flops_per_sample += ls_plan_call(ep->plan, (ls_phase)phase, i)->flops / (double)ep->n_samples;
+            }
+        }
+    }
+}
+
+int64_t ls_engine_take_wait_ns(ls_engine *e) {
+    return ls_reducer_take_wait_ns(e->reducer);
+}

@@ -1,0 +1,86 @@
+/* The inside of the engine, shared by engine.c (making), engine_step.c (steps) and engine_update.c (what owners do). */
+#ifndef LS_WORKER_ENGINE_INTERNAL_H
+#define LS_WORKER_ENGINE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "worker/engine/engine.h"
+#include "worker/plan/arena.h"
+#include "worker/plan/heads.h"
+#include "worker/plan/plan.h"
+#include "worker/reduce/reducer.h"
+#include "worker/reduce/team.h"
+
+/* A plan bound to one lane context's memory. */
+typedef struct {
+    int64_t n_samples;
+    bool training;
+    ls_plan *plan;
+    uint64_t prepared; /* 1 + the step whose weights it has prepared; 0: none */
+    int *bucket_call;  /* (n_buckets) backward call after which the bucket is ready */
+    void *own_arena;   /* when the context's is too small; else NULL */
+} engine_plan;
+
+/* What one lane needs while it is computed; as many as lanes are computed side by side. */
+typedef struct {
+    engine_plan *plans;
+    int n_plans, cap_plans;
+    void *arena;
+    size_t arena_bytes;
+    ls_status status; /* of filling the inputs in this step */
+    ls_err err;
+} lane_context;
+
+/* A weight's range of the arenas. */
+typedef struct {
+    size_t first, last;
+    const ls_weight *weight;
+    bool statistic;
+    float clip; /* factor for this step; 1: none */
+} segment;
+
+struct ls_engine {
+    ls_team *team;
+    ls_model *model;
+    const ls_compile *compile; /* NULL for pure inference */
+    ls_engine_options options;
+    ls_heads *heads;
+    ls_arena *arena;
+    ls_reducer *reducer;
+    int n_lanes, lane_first, lane_last;
+    int n_contexts;
+    lane_context *contexts;
+    int plan_threads;
+    int n_buckets;
+    size_t *buckets; /* (n_buckets + 1) floats */
+    int n_segments;
+    segment *segments; /* by offset; over the reduced part */
+    bool regularized;
+
+    uint64_t iterations;    /* updates done */
+    double learning_rate;   /* of the current step */
+    uint64_t weights_epoch; /* counts changes of the weights: what `prepared` refers to */
+
+    /* one training step under way */
+    _Atomic int *bucket_done; /* lanes of the last group that have completed the bucket */
+    int bucket_next;
+
+    float **rank_outputs; /* (n_outputs) this rank's part of predictions */
+    double compile_ms;
+};
+
+/* The plan for n_samples in a context; compiled now if there is none. NULL: err says why. */
+engine_plan *ls_engine_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err);
+
+/* Reducer callbacks; context is the engine. */
+void ls_engine_apply(void *context, size_t first, size_t n, const float *gradient);
+void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, double *norms);
+void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total);
+bool ls_engine_needs_norms(const ls_engine *e);
+
+/* Samples [first, last) of lane `lane` when n samples are cut into n_lanes. */
+static inline size_t ls_engine_cut(size_t n, int n_lanes, int lane) {
+    return n * (size_t)lane / (size_t)n_lanes;
+}
+
+#endif

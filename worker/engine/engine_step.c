@@ -1,0 +1,288 @@
+/* Steps: training, evaluation, prediction. */
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/engine/engine_internal.h"
+
+/* Fills the inputs (and targets) of one lane. A failure is kept in the context: the step goes on to its end, so that
+ * the collective calls match, and the verdict tells all. */
+static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *feed, const uint32_t *index,
+                 bool targets) {
+    const ls_model *m = e->model;
+    size_t n = (size_t)ep->n_samples;
+    ls_status s = c->status;
+    for (int i = 0; i < m->n_inputs && s == LS_OK; i++) {
+        s = feed->fill(feed->self, i, m->inputs[i]->dtype, index, n, ls_plan_input(ep->plan, i), &c->err);
+    }
+    for (int i = 0; targets && i < m->n_outputs && s == LS_OK; i++) {
+        if (e->heads->losses[i].class_ != NULL) {
+            s = feed->fill(feed->self, m->n_inputs + i, ls_heads_target_dtype(e->heads, i), index, n,
+                           ls_plan_target(ep->plan, i), &c->err);
+        }
+        float *weight = ls_plan_sample_weight(ep->plan, i);
+        if (weight != NULL && s == LS_OK) {
+            if (feed->has_sample_weights) {
+                s = feed->fill(feed->self, m->n_inputs + m->n_outputs + i, LS_F32, index, n, weight, &c->err);
+            } else {
+                for (size_t k = 0; k < n; k++) {
+                    weight[k] = 1.0f;
+                }
+            }
+        }
+    }
+    c->status = s;
+}
+
+typedef struct {
+    ls_engine *e;
+    engine_plan *plan;
+    bool last_group, leader;
+    int count; /* lanes of the group */
+    int own;   /* next bucket that this lane completes */
+} lane_hook;
+
+/* After a backward call: marks the buckets that this lane has completed, tells the reducer (from one thread) about
+ * those that all lanes of the last group have, and gives the reducer a chance to get on. */
+static void after_backward_call(void *context, int call) {
+    lane_hook *h = context;
+    ls_engine *e = h->e;
+    if (!h->last_group) {
+        return;
+    }
+    while (h->own < e->n_buckets && h->plan->bucket_call[h->own] <= call) {
+        atomic_fetch_add_explicit(&e->bucket_done[h->own++], 1, memory_order_release);
+    }
+    if (h->leader) {
+        while (e->bucket_next < e->n_buckets &&
+               atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->count) {
+            ls_reducer_ready(e->reducer, e->bucket_next++);
+        }
+        ls_reducer_poll(e->reducer);
+    }
+}
+
+static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool last_group, const ls_feed *feed,
+                       const uint32_t *index, size_t n, uint64_t step) {
+    lane_context *c = &e->contexts[i];
+    int lane = group->first + i;
+    size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
+    float *gradient = ls_reducer_gradient(e->reducer, group->slot[i]);
+    lane_hook hook = {.e = e, .last_group = last_group, .leader = i == 0, .count = group->count};
+    engine_plan *ep = count > 0 ? ls_engine_plan(e, c, (int64_t)count, true, &c->err) : NULL;
+    if (ep == NULL) {
+        c->status = count > 0 ? c->err.status : c->status;
+        memset(gradient, 0, e->arena->n_reduced * sizeof(float));
+        for (int b = 0; last_group && b < e->n_buckets; b++) {
+            atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
+        }
+        return;
+    }
+    hook.plan = ep;
+    ls_run run = {.n_samples = (int64_t)count,
+                  .n_threads = e->plan_threads,
+                  .grad_scale = (float)(1.0 / (double)n),
+                  .stat_scale = (float)((double)count / (double)n),
+                  .seed = e->options.seed,
+                  .step = step,
+                  .sample_index = index + first};
+    if (ep->prepared != e->weights_epoch) {
+        ls_plan_run_prepare(ep->plan, &run);
+        ep->prepared = e->weights_epoch;
+    }
+    fill(e, c, ep, feed, index + first, true);
+    ls_plan_set_dweights(ep->plan, gradient);
+    ls_plan_run_forward(ep->plan, &run);
+    ls_plan_run_backward(ep->plan, &run, after_backward_call, &hook);
+    after_backward_call(&hook, ls_plan_n_backward(ep->plan));
+    memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(ep->plan), (size_t)e->heads->n_sums * sizeof(double));
+}
+
+static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group, const ls_feed *feed,
+                      const uint32_t *index, size_t n, uint64_t step) {
+    for (int k = 0; k < group->n_merges; k++) {
+        ls_lanes_merge(ls_reducer_gradient(e->reducer, group->merges[k].dst),
+                       ls_reducer_gradient(e->reducer, group->merges[k].src), e->arena->n_reduced);
+    }
+    if (group->count == 1) {
+        train_lane(e, group, 0, last_group, feed, index, n, step);
+        return;
+    }
+#pragma omp parallel num_threads(group->count)
+    train_lane(e, group, omp_get_thread_num(), last_group, feed, index, n, step);
+}
+
+/* sum over weights of l1 |w| + l2 w^2, the same on every rank. */
+static double penalties(const ls_engine *e) {
+    double total = 0;
+    const float *base = ls_reducer_params(e->reducer);
+    for (int k = 0; e->regularized && k < e->n_segments; k++) {
+        const segment *s = &e->segments[k];
+        const ls_regularizer *r = &s->weight->regularizer;
+        double absolute = 0, square = 0;
+        for (size_t i = s->first; (r->l1 != 0 || r->l2 != 0) && i < s->last; i++) {
+            absolute += fabs((double)base[i]);
+            square += (double)base[i] * base[i];
+        }
+        total += r->l1 * absolute + r->l2 * square;
+    }
+    return total;
+}
+
+/* The worst status of this rank's contexts, its sentence in err. */
+static ls_status lane_status(ls_engine *e, ls_err *err) {
+    for (int i = 0; i < e->n_contexts; i++) {
+        if (e->contexts[i].status != LS_OK) {
+            *err = e->contexts[i].err;
+            return e->contexts[i].status;
+        }
+    }
+    return LS_OK;
+}
+
+static ls_status judge(ls_engine *e, const ls_reducer_verdict *v, ls_status mine, double penalty, ls_verdict *out,
+                       ls_err *err) {
+    out->flags = v->flags;
+    out->non_finite = false;
+    out->non_finite_weight = NULL;
+    memcpy(out->sums, v->sums, (size_t)e->heads->n_sums * sizeof(double));
+    for (int i = 0; i < e->heads->n_outputs; i++) {
+        double *loss = out->sums + e->heads->loss_at[i];
+        if (i == 0) { /* penalties count once, with the weight that every sample has */
+            double weight = e->heads->loss_weights != NULL ? e->heads->loss_weights[0] : 1.0;
+            loss[0] += weight != 0 ? penalty * loss[1] / weight : 0;
+        }
+        out->non_finite = out->non_finite || !isfinite(loss[0]);
+    }
+    if (v->non_finite_at != SIZE_MAX) {
+        out->non_finite = true;
+        for (int k = 0; k < e->n_segments && out->non_finite_weight == NULL; k++) {
+            if (v->non_finite_at < e->segments[k].last) {
+                out->non_finite_weight = e->segments[k].weight;
+            }
+        }
+    }
+    return v->status == LS_OK ? LS_OK : ls_team_agree(e->team, mine, err);
+}
+
+static void begin_contexts(ls_engine *e) {
+    for (int i = 0; i < e->n_contexts; i++) {
+        e->contexts[i].status = LS_OK;
+        e->contexts[i].err = (ls_err)LS_ERR_INIT;
+    }
+}
+
+ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, uint64_t step,
+                               double learning_rate, unsigned flags, ls_verdict *verdict, ls_err *err) {
+    LS_ASSERT(!e->options.inference && n > 0 && n <= (size_t)e->options.batch);
+    const ls_lane_schedule *schedule = ls_reducer_schedule(e->reducer);
+    double decay = e->compile->optimizer.decay;
+    e->learning_rate = decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate;
+    e->bucket_next = 0;
+    for (int b = 0; b < e->n_buckets; b++) {
+        atomic_store_explicit(&e->bucket_done[b], 0, memory_order_relaxed);
+    }
+    begin_contexts(e);
+    double penalty = penalties(e);
+    ls_reducer_begin(e->reducer, step);
+    for (int g = 0; g < schedule->n_groups; g++) {
+        run_group(e, &schedule->groups[g], g == schedule->n_groups - 1, feed, index, n, step);
+    }
+    while (e->bucket_next < e->n_buckets) {
+        ls_reducer_ready(e->reducer, e->bucket_next++);
+    }
+    ls_status mine = lane_status(e, err);
+    ls_reducer_verdict v;
+    ls_reducer_finish(e->reducer, flags, mine, &v);
+    e->iterations++;
+    e->weights_epoch++;
+    return judge(e, &v, mine, penalty, verdict, err);
+}
+
+/* Forward passes of this rank's lanes in inference mode; each is handed to `after`. */
+static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, bool targets,
+                        void (*after)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n)) {
+    begin_contexts(e);
+    int at_once = e->n_contexts;
+#pragma omp parallel for schedule(static, 1) num_threads(at_once) if (at_once > 1)
+    for (int i = 0; i < at_once; i++) {
+        lane_context *c = &e->contexts[i];
+        for (int lane = e->lane_first + i; lane < e->lane_last; lane += at_once) {
+            size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
+            if (count == 0) {
+                continue;
+            }
+            engine_plan *ep = ls_engine_plan(e, c, (int64_t)count, false, &c->err);
+            if (ep == NULL) {
+                c->status = c->err.status;
+                continue;
+            }
+            ls_run run = {.n_samples = (int64_t)count,
+                          .n_threads = e->plan_threads,
+                          .seed = e->options.seed,
+                          .sample_index = index + first};
+            if (ep->prepared != e->weights_epoch) {
+                ls_plan_run_prepare(ep->plan, &run);
+                ep->prepared = e->weights_epoch;
+            }
+            fill(e, c, ep, feed, index + first, targets);
+            ls_plan_run_forward(ep->plan, &run);
+            after(e, lane, ep, first, count);
+        }
+    }
+}
+
+static void keep_sums(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n) {
+    (void)first, (void)n;
+    memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(ep->plan), (size_t)e->heads->n_sums * sizeof(double));
+}
+
+ls_status ls_engine_evaluate_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, unsigned flags,
+                                  ls_verdict *verdict, ls_err *err) {
+    infer_lanes(e, feed, index, n, true, keep_sums);
+    ls_status mine = lane_status(e, err);
+    ls_reducer_verdict v;
+    ls_reducer_exchange(e->reducer, flags, mine, &v);
+    return judge(e, &v, mine, penalties(e), verdict, err);
+}
+
+static size_t output_elems(const ls_engine *e, int o) {
+    const ls_tensor *t = e->model->outputs[o];
+    return (size_t)(t->rows * ls_shape_elems(&t->shape));
+}
+
+static void keep_outputs(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n) {
+    /* rank_outputs holds this rank's samples; `first` counts from the start of the batch */
+    (void)lane;
+    for (int o = 0; o < e->model->n_outputs; o++) {
+        size_t elems = output_elems(e, o);
+        memcpy(e->rank_outputs[o] + first * elems, ls_plan_output(ep->plan, o), n * elems * sizeof(float));
+    }
+}
+
+ls_status ls_engine_predict_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, float *const *out,
+                                 ls_err *err) {
+    size_t batch = (size_t)(e->options.eval_batch > e->options.batch ? e->options.eval_batch : e->options.batch);
+    LS_ASSERT(n <= batch);
+    for (int o = 0; o < e->model->n_outputs; o++) {
+        if (e->rank_outputs[o] == NULL) {
+            e->rank_outputs[o] = ls_xcalloc(batch * output_elems(e, o), sizeof(float));
+        }
+    }
+    infer_lanes(e, feed, index, n, false, keep_outputs);
+    ls_status s = ls_team_agree(e->team, lane_status(e, err), err);
+    size_t *bytes = ls_xcalloc((size_t)e->team->size, sizeof *bytes);
+    for (int o = 0; s == LS_OK && o < e->model->n_outputs; o++) {
+        size_t elems = output_elems(e, o), mine = 0;
+        for (int r = 0; r < e->team->size; r++) {
+            size_t from = ls_engine_cut(n, e->n_lanes, ls_lanes_first(e->n_lanes, e->team->size, r));
+            size_t to = ls_engine_cut(n, e->n_lanes, ls_lanes_first(e->n_lanes, e->team->size, r + 1));
+            bytes[r] = (to - from) * elems * sizeof(float);
+            mine = r == e->team->rank ? from : mine;
+        }
+        ls_team_gatherv(e->team, 0, e->rank_outputs[o] + mine * elems, bytes, out != NULL ? out[o] : NULL);
+    }
+    free(bytes);
+    return s;
+}

@@ -1,0 +1,117 @@
+/* What the owner of a slice does with its reduced gradient: penalties, clipping, the optimizer, moving statistics. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/engine/engine_internal.h"
+
+static int segment_of(const ls_engine *e, size_t at) {
+    int low = 0, high = e->n_segments - 1;
+    while (low < high) {
+        int mid = (low + high + 1) / 2;
+        if (e->segments[mid].first <= at) {
+            low = mid;
+        } else {
+            high = mid - 1;
+        }
+    }
+    return low;
+}
+
+/* g += d(l1 |w| + l2 w^2)/dw */
+static void add_penalty_gradient(const ls_regularizer *r, const float *w, float *g, size_t n) {
+    const float l1 = (float)r->l1, l2 = (float)(2 * r->l2);
+    for (size_t i = 0; i < n; i++) {
+        g[i] += l2 * w[i] + l1 * (float)((w[i] > 0) - (w[i] < 0));
+    }
+}
+
+static bool penalized(const segment *s) {
+    return s->weight->regularizer.l1 != 0 || s->weight->regularizer.l2 != 0;
+}
+
+bool ls_engine_needs_norms(const ls_engine *e) {
+    const ls_optimizer *o = &e->compile->optimizer;
+    return o->clipnorm > 0 || o->global_clipnorm > 0;
+}
+
+static void update_range(ls_engine *e, const segment *s, size_t first, size_t n, const float *gradient) {
+    float *w = ls_reducer_params(e->reducer) + first;
+    if (s->statistic) {
+        const float m = (float)s->weight->momentum, rest = (float)(1 - s->weight->momentum);
+        for (size_t i = 0; i < n; i++) {
+            w[i] = w[i] * m + gradient[i] * rest;
+        }
+        return;
+    }
+    const ls_optimizer *o = &e->compile->optimizer;
+    _Alignas(64) float g[LS_REDUCE_CHUNK];
+    const bool two_phases = ls_engine_needs_norms(e);
+    if ((penalized(s) && !two_phases) || s->clip != 1.0f || o->clipvalue > 0) {
+        memcpy(g, gradient, n * sizeof(float));
+        if (penalized(s) && !two_phases) {
+            add_penalty_gradient(&s->weight->regularizer, w, g, n);
+        }
+        for (size_t i = 0; i < n; i++) {
+            g[i] *= s->clip;
+        }
+        const float limit = (float)o->clipvalue;
+        for (size_t i = 0; limit > 0 && i < n; i++) {
+            g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
+        }
+        gradient = g;
+    }
+    ls_update u = {
+        .learning_rate = e->learning_rate, .t = e->iterations + 1, .w = w, .g = gradient, .n = n, .trust = 1};
+    for (int k = 0; k < ls_optimizer_n_slots(o); k++) {
+        u.slot[k] = ls_reducer_slot(e->reducer, k) + first;
+    }
+    o->class_->update(o, &u);
+}
+
+void ls_engine_apply(void *context, size_t first, size_t n, const float *gradient) {
+    ls_engine *e = context;
+    for (int k = segment_of(e, first); n > 0; k++) {
+        const segment *s = &e->segments[k];
+        size_t m = s->last - first < n ? s->last - first : n;
+        update_range(e, s, first, m, gradient);
+        first += m;
+        gradient += m;
+        n -= m;
+    }
+}
+
+/* Adds the penalty's gradient, then gives the sum of squares, over double accumulators in one fixed order. */
+void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, double *norms) {
+    ls_engine *e = context;
+    const segment *s = &e->segments[segment_of(e, first)];
+    norms[0] = 0;
+    if (s->statistic) {
+        return;
+    }
+    if (penalized(s)) {
+        add_penalty_gradient(&s->weight->regularizer, ls_reducer_params(e->reducer) + first, gradient, n);
+    }
+    double sum[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        sum[i & 7] += (double)gradient[i] * gradient[i];
+    }
+    norms[0] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+/* clip_by_norm: g * c / norm when norm > c. */
+static float clip_factor(double limit, double sum_of_squares) {
+    double norm = sqrt(sum_of_squares);
+    return limit > 0 && norm > limit ? (float)(limit / norm) : 1.0f;
+}
+
+void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total) {
+    ls_engine *e = context;
+    const ls_optimizer *o = &e->compile->optimizer;
+    for (int k = 0; k < e->n_segments; k++) {
+        segment *s = &e->segments[k];
+        s->clip = s->statistic      ? 1.0f
+                  : o->clipnorm > 0 ? clip_factor(o->clipnorm, segment_norms[k])
+                                    : clip_factor(o->global_clipnorm, total[0]);
+    }
+}
