@@ -3,12 +3,12 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
 
 #include "common/clock.h"
+#include "storage/hash.h"
 #include "worker/dnn/dnn.h"
 #include "worker/engine/engine_internal.h"
 #include "worker/model/initializer.h"
@@ -404,7 +404,7 @@ void ls_engine_set_iterations(ls_engine *e, uint64_t t) {
 }
 
 uint64_t ls_engine_weights_hash(const ls_engine *e) {
-    return XXH3_64bits(ls_reducer_params(e->reducer), e->arena->n_total * sizeof(float));
+    return ls_hash64(ls_reducer_params(e->reducer), e->arena->n_total * sizeof(float));
 }
 
 void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {

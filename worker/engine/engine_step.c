@@ -1,6 +1,5 @@
 /* Steps: training, evaluation, prediction. */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,8 +108,10 @@ static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group,
         train_lane(e, group, 0, last_group, feed, index, n, step);
         return;
     }
-#pragma omp parallel num_threads(group->count)
-    train_lane(e, group, omp_get_thread_num(), last_group, feed, index, n, step);
+#pragma omp parallel for schedule(static, 1) num_threads(group->count)
+    for (int i = 0; i < group->count; i++) {
+        train_lane(e, group, i, last_group, feed, index, n, step);
+    }
 }
 
 /* sum over weights of l1 |w| + l2 w^2, the same on every rank. */
