@@ -1,7 +1,6 @@
 #include "common/control.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/json.h"
 #include "common/memory.h"
 #include "common/process.h"
 

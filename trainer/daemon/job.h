@@ -8,11 +8,11 @@
 #ifndef LS_DAEMON_JOB_H
 #define LS_DAEMON_JOB_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/json.h"
 #include "common/process.h"
 #include "common/status.h"
 

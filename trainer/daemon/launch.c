@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,17 @@ static int topology(int cpu, const char *what) {
         fclose(file);
     }
     return value;
+}
+
+/* What a container may use of the processor, in whole cores; INT_MAX: all. */
+static int quota_cores(void) {
+    double quota, period;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    bool limited = file != NULL && fscanf(file, "%lf %lf", &quota, &period) == 2 && period > 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return limited ? (int)ceil(quota / period) : INT_MAX;
 }
 
 int ls_launch_cores(void) {
@@ -49,6 +62,8 @@ int ls_launch_cores(void) {
             cores[n++] = core;
         }
     }
+    int quota = quota_cores();
+    n = n < quota ? n : quota;
     return n > 0 ? n : 1;
 }
 
@@ -58,13 +73,21 @@ static void add(json_t *command, const char *word) {
 
 json_t *ls_launch_command(const ls_launcher *launcher, const ls_job *job, bool resume) {
     json_t *command = json_array();
-    char ranks[16];
+    char ranks[16], share[32];
     snprintf(ranks, sizeof ranks, "%d", job->ranks);
+    snprintf(share, sizeof share, "slot:PE=%d", launcher->n_cores / job->ranks);
     add(command, launcher->mpirun);
     add(command, "-n");
     add(command, ranks);
     if (job->ranks > launcher->n_cores) {
         add(command, "--oversubscribe");
+        add(command, "--bind-to");
+        add(command, "none");
+    } else {
+        add(command, "--map-by");
+        add(command, share);
+        add(command, "--bind-to");
+        add(command, "core");
     }
     if (launcher->root) {
         add(command, "--allow-run-as-root");

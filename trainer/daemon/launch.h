@@ -10,14 +10,16 @@ typedef struct ls_launcher {
     const char *mpirun;   /* a path, or a name to be searched for in PATH */
     const char *lockstep; /* path of the program that every rank runs */
     const char *control;  /* socket to report to */
-    int n_cores;          /* slots that mpirun sees: more ranks need --oversubscribe */
+    int n_cores;          /* to be shared by the ranks */
     bool root;            /* mpirun refuses to run as root unless told */
 } ls_launcher;
 
-/* The processor cores (not hardware threads: mpirun counts cores) that this process may use; at least 1. */
+/* The processor cores (not hardware threads: mpirun counts cores) that this process may use, by its affinity and its
+ * container's share; at least 1. */
 int ls_launch_cores(void);
 
-/* The argument vector of a start as a JSON array, a new reference. */
+/* The argument vector of a start as a JSON array, a new reference. Each rank gets an equal share of the cores and is
+ * bound to it; with more ranks than cores none is bound. */
 json_t *ls_launch_command(const ls_launcher *launcher, const ls_job *job, bool resume);
 
 /* Starts the job: run folder with logs/ made, the command line written at the end of its log, job->command and
