@@ -407,6 +407,18 @@ uint64_t ls_engine_weights_hash(const ls_engine *e) {
     return ls_hash64(ls_reducer_params(e->reducer), e->arena->n_total * sizeof(float));
 }
 
+const float *ls_engine_probe_output(const ls_engine *e, int o) {
+    return ls_plan_output(e->contexts[0].last->plan, o);
+}
+
+void ls_engine_probe_gradient(const ls_engine *e, const ls_weight *w, float *out) {
+    ls_arena_get(e->arena, w, ls_reducer_gradient(e->reducer, ls_reducer_schedule(e->reducer)->groups[0].slot[0]), out);
+}
+
+const float *ls_engine_probe_input_gradient(const ls_engine *e, int i) {
+    return ls_plan_input_gradient(e->contexts[0].last->plan, i);
+}
+
 void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     *info = (ls_engine_info){.lanes = e->n_lanes,
                              .lanes_here = e->lane_last - e->lane_first,

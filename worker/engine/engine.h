@@ -9,10 +9,7 @@
 #ifndef LS_WORKER_ENGINE_H
 #define LS_WORKER_ENGINE_H
 
-#include "worker/loss/loss.h"
-#include "worker/metric/metric.h"
-#include "worker/model/model.h"
-#include "worker/optimizer/optimizer.h"
+#include "worker/engine/compile.h"
 
 typedef struct ls_engine ls_engine;
 struct ls_team; /* worker/reduce/team.h */
@@ -26,16 +23,6 @@ typedef struct ls_feed {
     ls_status (*fill)(void *self, int array, ls_dtype want, const uint32_t *index, size_t n, void *out, ls_err *err);
     bool has_sample_weights;
 } ls_feed;
-
-typedef struct ls_compile {
-    int n_outputs;
-    ls_loss *losses;      /* (n_outputs) */
-    double *loss_weights; /* (n_outputs) */
-    int n_metrics;
-    ls_metric *metrics; /* (n_metrics) */
-    int *metric_output; /* (n_metrics) which output each is for */
-    ls_optimizer optimizer;
-} ls_compile;
 
 typedef struct ls_engine_options {
     int64_t batch;      /* global batch size */
@@ -108,6 +95,14 @@ void ls_engine_set_iterations(ls_engine *e, uint64_t t);
 
 /* 64-bit hash of the parameter arena as this rank sees it. Local. */
 uint64_t ls_engine_weights_hash(const ls_engine *e);
+
+/* What the last training step left in this rank's first lane, for tests that compare with other implementations: the
+ * forward pass's output o in training mode, the gradient of a weight (Keras's order; without penalties and clipping)
+ * and of input i (options.input_gradients; NULL when there is none). With one rank and one lane these are those of the
+ * whole batch. */
+const float *ls_engine_probe_output(const ls_engine *e, int o);
+void ls_engine_probe_gradient(const ls_engine *e, const ls_weight *w, float *out);
+const float *ls_engine_probe_input_gradient(const ls_engine *e, int i);
 
 /* For bench and logs. */
 typedef struct ls_engine_info {

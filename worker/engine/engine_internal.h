@@ -27,7 +27,8 @@ typedef struct {
     int n_plans, cap_plans;
     void *arena;
     size_t arena_bytes;
-    ls_status status; /* of filling the inputs in this step */
+    engine_plan *last; /* the plan of the last training step */
+    ls_status status;  /* of filling the inputs in this step */
     ls_err err;
 } lane_context;
 

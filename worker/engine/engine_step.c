@@ -78,7 +78,7 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
         }
         return;
     }
-    hook.plan = ep;
+    hook.plan = c->last = ep;
     ls_run run = {.n_samples = (int64_t)count,
                   .n_threads = e->plan_threads,
                   .grad_scale = (float)(1.0 / (double)n),
