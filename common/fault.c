@@ -22,7 +22,7 @@ typedef struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static fault faults[MAX_FAULTS];
-static int n_faults;
+static int n_faults, n_struck;
 static atomic_int armed = -1; /* -1: the environment has not been looked at */
 
 static _Noreturn void malformed(const char *spec) {
@@ -35,7 +35,7 @@ static _Noreturn void malformed(const char *spec) {
 
 /* Called with the lock held. */
 static void parse(const char *spec) {
-    n_faults = 0;
+    n_faults = n_struck = 0;
     for (const char *p = spec; p != NULL && *p != '\0'; p += *p == ',') {
         fault f = {.passed = 0};
         char action[8];
@@ -64,6 +64,13 @@ void ls_fault_set(const char *spec) {
     pthread_mutex_unlock(&lock);
 }
 
+int ls_fault_struck(void) {
+    pthread_mutex_lock(&lock);
+    int n = n_struck;
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
 int ls_fault_at(const char *place) {
     if (atomic_load_explicit(&armed, memory_order_relaxed) == 0) {
         return 0;
@@ -80,6 +87,7 @@ int ls_fault_at(const char *place) {
                 pause();
             }
             error = faults[i].error;
+            n_struck++;
         }
     }
     pthread_mutex_unlock(&lock);

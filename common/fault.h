@@ -21,4 +21,7 @@ int ls_fault_at(const char *place);
 /* Replaces the variable's text (NULL: none) and starts counting again. */
 void ls_fault_set(const char *spec);
 
+/* How many of the faults have struck since then: a test goes on with K = 1, 2, ... until none does. */
+int ls_fault_struck(void);
+
 #endif

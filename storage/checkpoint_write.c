@@ -222,8 +222,8 @@ static ls_status fail_write(const writing *w, const char *path, int error, ls_er
     return s;
 }
 
-/* The HDF5 file without its seal, at `temporary`; messages name `path`. */
-static ls_status write_hdf5(const ls_checkpoint *ckpt, const char *temporary, const char *path, ls_err *err) {
+/* The sealed file at `temporary`; messages name `path`. */
+static ls_status write_sealed(const ls_checkpoint *ckpt, const char *temporary, const char *path, ls_err *err) {
     writing w = {.ckpt = ckpt};
     ls_status s = ls_h5_create_watched(temporary, &w.write_error, &w.file, err);
     if (s == LS_OK) {
@@ -233,16 +233,16 @@ static ls_status write_hdf5(const ls_checkpoint *ckpt, const char *temporary, co
         s = s == LS_OK ? closed : s;
         json_decref(w.checksums);
     }
+    if (s == LS_OK && w.write_error == 0) {
+        s = ls_seal_write(temporary, &w.write_error, err);
+    }
     return w.write_error != 0 ? fail_write(&w, path, w.write_error, err) : s;
 }
 
 ls_status ls_checkpoint_write(const ls_checkpoint *ckpt, const char *path, ls_err *err) {
     char *temporary = ls_xprintf("%s.tmp.%d", path, (int)getpid());
     char *folder = ls_path_folder(path);
-    ls_status s = write_hdf5(ckpt, temporary, path, err);
-    if (s == LS_OK) {
-        s = ls_seal_write(temporary, err);
-    }
+    ls_status s = write_sealed(ckpt, temporary, path, err);
     if (s == LS_OK && (s = ls_checkpoint_verify(temporary, err)) != LS_OK) {
         ls_err_context(err, "%s: what was written cannot be read back", path);
     }

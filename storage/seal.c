@@ -74,7 +74,7 @@ static int write_fault(void) {
     return error;
 }
 
-ls_status ls_seal_write(const char *path, ls_err *err) {
+ls_status ls_seal_write(const char *path, int *write_error, ls_err *err) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
@@ -92,7 +92,11 @@ ls_status ls_seal_write(const char *path, ls_err *err) {
         errno = ENOSPC; /* what a short write means on a file */
         if (write_fault() || pwrite(fd, &t, sizeof t, st.st_size) != (ssize_t)sizeof t || write_fault() ||
             fsync(fd) != 0) {
-            s = ls_fail(err, LS_EIO, "%s: cannot be written: %s", path, strerror(errno));
+            int error = errno;
+            s = ls_fail(err, LS_EIO, "%s: cannot be written: %s", path, strerror(error));
+            if (write_error != NULL) {
+                *write_error = error;
+            }
         }
     }
     close(fd);

@@ -15,9 +15,9 @@ enum { LS_SEAL_BYTES = 48 };
 
 typedef enum { LS_SEAL_ABSENT, LS_SEAL_GOOD } ls_seal;
 
-/* Appends the trailer to a closed file and flushes the file to disk. Passes the fault place "checkpoint" before the
- * append and before the flush. LS_EIO. Cost: one read of the file. */
-ls_status ls_seal_write(const char *path, ls_err *err) LS_MUST_CHECK;
+/* Appends the trailer to a closed file and flushes the file to disk. LS_EIO, and *write_error (may be NULL) becomes the
+ * errno of a failed write or flush; each passes the fault place "checkpoint". Cost: one read of the file. */
+ls_status ls_seal_write(const char *path, int *write_error, ls_err *err) LS_MUST_CHECK;
 
 /* LS_OK with *seal; LS_ECORRUPT when there is a seal that the contents do not match, LS_EINPUT when the file cannot be
  * opened, LS_EIO when reading fails. Cost: one read of the file when it has a seal. */
