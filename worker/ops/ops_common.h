@@ -1,0 +1,61 @@
+/*
+ * What operators share: adding a oneDNN primitive to a plan, weights in the form that a kernel wants, bfloat16, and
+ * loops over threads.
+ */
+#ifndef LS_WORKER_OPS_COMMON_H
+#define LS_WORKER_OPS_COMMON_H
+
+#include <string.h>
+
+#include "worker/dnn/dnn.h"
+#include "worker/ops/ops.h"
+
+/* ---- primitives in plans ---- */
+
+/* The memory of each argument; scratch memory is added by ls_ops_emit_prim. */
+typedef struct ls_prim_refs {
+    ls_ref of[LS_ARG_COUNT];
+} ls_prim_refs;
+
+/* Appends the primitive as a call; the plan owns it from here on. Every argument of the primitive must have been given.
+ */
+void ls_ops_emit_prim(ls_plan *p, ls_phase phase, const char *label, const ls_node *node, ls_prim *prim,
+                      const ls_prim_refs *refs, double flops);
+
+/*
+ * A weight in the layout and type that a kernel wants: the arena's own memory when that is it already, else a copy that
+ * a PREPARE call makes once a step. keras describes the weight in Keras's order (its dtype does not matter).
+ */
+ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_md *keras, const ls_layout *wanted,
+                        ls_dtype dtype, ls_ref *out, ls_err *err) LS_MUST_CHECK;
+
+/* ---- bfloat16 ---- */
+
+static inline float ls_bf16_to_f32(uint16_t h) {
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Round to nearest, ties to even; NaN stays NaN. */
+static inline uint16_t ls_bf16_from_f32(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 0x40u) : rounded);
+}
+
+/* ---- threads ---- */
+
+/*
+ * Work is cut into fixed chunks, so that what a chunk computes does not depend on the number of threads. f(context,
+ * begin, end) is called for every chunk of [0, n), from up to n_threads threads.
+ */
+typedef void (*ls_range_fn)(void *context, size_t begin, size_t end);
+void ls_ops_parallel(int n_threads, size_t n, size_t chunk, ls_range_fn f, void *context);
+
+/* Elements that one thread takes at a time in element-wise loops: 64 KiB of floats. */
+enum { LS_CHUNK = 16384 };
+
+#endif
