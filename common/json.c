@@ -20,9 +20,7 @@ static ls_status parse_owned(ls_json_doc *doc, const char *name, char *text, ls_
         free(text);
         return ls_fail(err, LS_EINPUT, "%s:%d:%d: not valid JSON: %s", name, e.line, e.column, e.text);
     }
-    doc->name = ls_xstrdup(name);
-    doc->text = text;
-    doc->root = root;
+    *doc = (ls_json_doc){.name = ls_xstrdup(name), .text = text, .root = root};
     return LS_OK;
 }
 
@@ -37,12 +35,22 @@ ls_status ls_json_parse(ls_json_doc *doc, const char *name, const char *text, ls
 }
 
 void ls_json_wrap(ls_json_doc *doc, const char *name, json_t *root) {
-    doc->name = ls_xstrdup(name);
-    doc->text = NULL;
-    doc->root = json_incref(root);
+    *doc = (ls_json_doc){.name = ls_xstrdup(name), .root = json_incref(root)};
 }
 
+struct ls_json_override {
+    struct ls_json_override *next;
+    char *path, *origin;
+};
+
 void ls_json_release(ls_json_doc *doc) {
+    while (doc->overrides != NULL) {
+        struct ls_json_override *o = doc->overrides;
+        doc->overrides = o->next;
+        free(o->path);
+        free(o->origin);
+        free(o);
+    }
     free(doc->name);
     free(doc->text);
     json_decref(doc->root);
@@ -179,14 +187,59 @@ int ls_json_line(ls_json at) {
     return line;
 }
 
+/* Where the value came from when it was not the document: it, or what it lies in, was set. */
+static const char *origin_of(ls_json at) {
+    for (const struct ls_json_override *o = at.doc != NULL ? at.doc->overrides : NULL; o != NULL; o = o->next) {
+        size_t n = strlen(o->path);
+        if (strncmp(at.path, o->path, n) == 0 && (at.path[n] == '\0' || at.path[n] == '.' || at.path[n] == '[')) {
+            return o->origin;
+        }
+    }
+    return NULL;
+}
+
+ls_status ls_json_set(ls_json_doc *doc, const char *path, json_t *value, const char *origin, ls_err *err) {
+    json_t *at = doc->root;
+    char name[128];
+    const char *p = path;
+    for (;;) {
+        size_t n = strcspn(p, ".");
+        if (n == 0 || n >= sizeof name || !json_is_object(at)) {
+            json_decref(value);
+            return n == 0 || n >= sizeof name
+                       ? ls_fail(err, LS_EINPUT, "%s: \"%s\" is not a path such as fit.epochs", origin, path)
+                       : ls_fail(err, LS_EINPUT, "%s: %.*s is not an object, so it has no \"%s\"", origin,
+                                 (int)(p > path ? p - path - 1 : 0), path, p);
+        }
+        snprintf(name, sizeof name, "%.*s", (int)n, p);
+        p += n;
+        if (*p == '\0') {
+            break;
+        }
+        p++;
+        json_t *next = json_object_get(at, name);
+        if (next == NULL || json_is_null(next)) {
+            next = json_object();
+            json_object_set_new(at, name, next);
+        }
+        at = next;
+    }
+    json_object_set_new(at, name, value);
+    struct ls_json_override *o = ls_xcalloc(1, sizeof *o);
+    *o = (struct ls_json_override){.next = doc->overrides, .path = ls_xstrdup(path), .origin = ls_xstrdup(origin)};
+    doc->overrides = o;
+    return LS_OK;
+}
+
 ls_status ls_json_fail(ls_json at, ls_err *err, const char *format, ...) {
     char what[768];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    int line = ls_json_line(at);
-    const char *name = at.doc != NULL && at.doc->name != NULL ? at.doc->name : "JSON";
+    const char *origin = origin_of(at);
+    int line = origin != NULL ? 0 : ls_json_line(at);
+    const char *name = origin != NULL ? origin : at.doc != NULL && at.doc->name != NULL ? at.doc->name : "JSON";
     const char *colon = at.path[0] ? ": " : "";
     if (line > 0) {
         return ls_fail(err, LS_EINPUT, "%s:%d: %s%s%s", name, line, at.path, colon, what);

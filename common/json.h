@@ -17,6 +17,7 @@ typedef struct ls_json_doc {
     char *name; /* for messages: the file's path, or "--set" and the like */
     char *text;
     json_t *root;
+    struct ls_json_override *overrides; /* values that came from elsewhere; see ls_json_set */
 } ls_json_doc;
 
 typedef struct ls_json {
@@ -68,6 +69,12 @@ ls_status ls_json_get_ints(ls_json at, const char *key, int64_t min, size_t max_
 ls_status ls_json_expect_object(ls_json at, ls_err *err) LS_MUST_CHECK;
 /* Every member of the object must be one of the known keys; names the stranger, its line and the nearest known key. */
 ls_status ls_json_only_keys(ls_json at, const char *const *known, size_t n_known, ls_err *err) LS_MUST_CHECK;
+
+/* Puts a value at a path of member names ("fit.epochs"; objects on the way are made where they are missing) and
+ * remembers where it came from: later complaints about it begin with `origin` ("--set fit.epochs=x") in place of file
+ * and line. Takes over the reference to value. LS_EINPUT: an empty name in the path, or something on the way that is no
+ * object. */
+ls_status ls_json_set(ls_json_doc *doc, const char *path, json_t *value, const char *origin, ls_err *err) LS_MUST_CHECK;
 
 /* What a value is, for messages: "the number 3", "the text \"abc\"", "a list", ... into out; returns out. */
 const char *ls_json_describe(const json_t *value, char *out, size_t size);

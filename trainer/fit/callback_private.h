@@ -5,12 +5,12 @@
 #include "trainer/fit/callback.h"
 
 /* One row a class; each is defined in the file that is named after its job. */
-#define LS_CALLBACK_LIST(X)                        \
-    X(early_stopping, "EarlyStopping")             \
-    X(reduce_on_plateau, "ReduceLROnPlateau")      \
-    X(rate_scheduler, "LearningRateScheduler")     \
-    X(model_checkpoint, "ModelCheckpoint")         \
-    X(csv_logger, "CSVLogger")                     \
+#define LS_CALLBACK_LIST(X)                    \
+    X(early_stopping, "EarlyStopping")         \
+    X(reduce_on_plateau, "ReduceLROnPlateau")  \
+    X(rate_scheduler, "LearningRateScheduler") \
+    X(model_checkpoint, "ModelCheckpoint")     \
+    X(csv_logger, "CSVLogger")                 \
     X(terminate_on_nan, "TerminateOnNaN")
 
 #define X(symbol, name) extern const ls_callback_class ls_callback_##symbol;

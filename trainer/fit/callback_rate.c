@@ -4,8 +4,8 @@
  * Keras's LearningRateScheduler takes a Python function; Lockstep's takes a description:
  *   "schedule"       what trainer/fit/schedule.h reads
  *   "per"            what i counts: "epoch" (default) or "step"
- *   "warmup"         the first so many epochs (or steps) rise in a line to the schedule's rate: start + (rate - start) *
- *                    (i + 1) / warmup, with "warmup_start" (default 0)
+ *   "warmup"         the first so many epochs (or steps) rise in a line to the schedule's rate: start + (rate - start)
+ * * (i + 1) / warmup, with "warmup_start" (default 0)
  */
 #include <math.h>
 #include <string.h>
@@ -99,7 +99,7 @@ static ls_status plateau_restore(ls_callback *base, ls_json state, ls_err *err) 
     return ls_state_get(state, "best", ls_monitor_worst(&cb->monitor), &cb->best, err);
 }
 
-static const char *const plateau_keys[] = {"monitor", "factor",   "patience", "verbose", "mode",
+static const char *const plateau_keys[] = {"monitor",   "factor",   "patience", "verbose", "mode",
                                            "min_delta", "cooldown", "min_lr",   NULL};
 
 const ls_callback_class ls_callback_reduce_on_plateau = {

@@ -57,9 +57,9 @@ static ls_status saver_parse(ls_callback *base, ls_json config, double learning_
                             cb->pattern);
     }
     LS_TRY(ls_monitor_parse(config, &cb->monitor, &mode, err));
-    cb->monitor.greater =
-        mode == LS_MODE_MAX || (mode == LS_MODE_AUTO && (strstr(cb->monitor.name, "acc") != NULL ||
-                                                         strncmp(cb->monitor.name, "fmeasure", 8) == 0));
+    cb->monitor.greater = mode == LS_MODE_MAX ||
+                          (mode == LS_MODE_AUTO &&
+                           (strstr(cb->monitor.name, "acc") != NULL || strncmp(cb->monitor.name, "fmeasure", 8) == 0));
     LS_TRY(ls_json_get_bool(config, "save_best_only", &cb->best_only, err));
     LS_TRY(ls_json_get_bool(config, "save_weights_only", &cb->weights_only, err));
     LS_TRY(ls_json_get_double(config, "initial_value_threshold", -1e300, 1e300, &cb->threshold, err));
@@ -101,8 +101,8 @@ static ls_status save_if_due(saver *cb, ls_moment *m, bool with_batch, ls_err *e
         return write_file(cb, m, with_batch, err);
     }
     if (cb->verbose > 0) {
-        ls_callback_say(m, false, "epoch %lld: %s did not improve from %.5f", (long long)m->epoch + 1,
-                        cb->monitor.name, cb->best);
+        ls_callback_say(m, false, "epoch %lld: %s did not improve from %.5f", (long long)m->epoch + 1, cb->monitor.name,
+                        cb->best);
     }
     return LS_OK;
 }
@@ -139,7 +139,7 @@ static ls_status saver_restore(ls_callback *base, ls_json state, ls_err *err) {
 }
 
 static const char *const saver_keys[] = {
-    "filepath", "monitor",   "verbose", "save_best_only",         "save_weights_only",
+    "filepath", "monitor",   "verbose", "save_best_only",          "save_weights_only",
     "mode",     "save_freq", "period",  "initial_value_threshold", NULL};
 
 const ls_callback_class ls_callback_model_checkpoint = {

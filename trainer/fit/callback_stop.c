@@ -43,9 +43,9 @@ static ls_status early_parse(ls_callback *base, ls_json config, double learning_
     LS_TRY(ls_json_get_bool(config, "restore_best_weights", &cb->restore_best, err));
     LS_TRY(ls_verbose_parse(config, &cb->verbose, err));
     const char *name = cb->monitor.name;
-    cb->monitor.greater = mode == LS_MODE_MAX || (mode == LS_MODE_AUTO && (ends_with(name, "acc") ||
-                                                                          ends_with(name, "accuracy") ||
-                                                                          ends_with(name, "auc")));
+    cb->monitor.greater =
+        mode == LS_MODE_MAX ||
+        (mode == LS_MODE_AUTO && (ends_with(name, "acc") || ends_with(name, "accuracy") || ends_with(name, "auc")));
     cb->min_delta = cb->monitor.greater ? fabs(cb->min_delta) : -fabs(cb->min_delta);
     return LS_OK;
 }
@@ -146,8 +146,9 @@ static void early_release(ls_callback *base) {
     free(((early_stopping *)base)->weights);
 }
 
-static const char *const early_keys[] = {"monitor",  "min_delta",            "patience",         "verbose", "mode",
-                                         "baseline", "restore_best_weights", "start_from_epoch", NULL};
+static const char *const early_keys[] = {
+    "monitor",          "min_delta", "patience", "verbose", "mode", "baseline", "restore_best_weights",
+    "start_from_epoch", NULL};
 
 const ls_callback_class ls_callback_early_stopping = {
     .name = "EarlyStopping",

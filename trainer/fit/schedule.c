@@ -119,8 +119,7 @@ static ls_status parse_numbers(ls_json at, size_t n, double *out, ls_err *err) {
         ls_json e = ls_json_element(at, i);
         if (!json_is_number(e.value)) {
             char found[96];
-            return ls_json_fail(e, err, "expected a number, found %s",
-                                ls_json_describe(e.value, found, sizeof found));
+            return ls_json_fail(e, err, "expected a number, found %s", ls_json_describe(e.value, found, sizeof found));
         }
         out[i] = json_number_value(e.value);
     }
@@ -247,8 +246,8 @@ static ls_status parse_class(ls_schedule *s, ls_json at, ls_err *err) {
 ls_status ls_schedule_parse(ls_json at, double initial, ls_schedule *out, ls_err *err) {
     LS_TRY(ls_json_expect_object(at, err));
     ls_schedule s = {.initial = initial};
-    ls_status status = ls_json_present(ls_json_member(at, "class_name")) ? parse_class(&s, at, err)
-                                                                          : parse_table(&s, at, err);
+    ls_status status =
+        ls_json_present(ls_json_member(at, "class_name")) ? parse_class(&s, at, err) : parse_table(&s, at, err);
     if (status != LS_OK) {
         ls_schedule_release(&s);
         return status;
