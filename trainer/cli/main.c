@@ -27,7 +27,9 @@ static void print_help(FILE *to) {
     for (int i = 0; i < N_VERBS; i++) {
         fprintf(to, "  %-10s %s\n             %s\n", verbs[i].word, verbs[i].arguments, verbs[i].what);
     }
-    fprintf(to, "\nExit codes: 0 done, 1 failed, 2 bad usage or input, 75 stopped on purpose and resumable.\n");
+    fprintf(to,
+            "\nVerbs that talk to lockstepd take --socket PATH where it does not listen at its usual place.\n"
+            "Exit codes: 0 done, 1 failed, 2 bad usage or input, 75 stopped on purpose and resumable.\n");
 }
 
 static ls_status dispatch(int argc, char **argv, ls_err *err) {

@@ -9,8 +9,20 @@
 #include "common/status.h"
 
 /* function suffix, word, arguments, what it does */
-#define LS_VERB_LIST(X) \
-    X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]", "make a data set, or tell what is in one")
+/* clang-format off: a row a line, so that a new verb is one new line */
+#define LS_VERB_LIST(X)                                                                               \
+    X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
+      "make a data set, or tell what is in one")                                                      \
+    X(submit, "submit", "JOB -n RANKS [--run-dir DIR] [--name NAME] [--set K=V] [--resume] [--json]", \
+      "give a job to lockstepd")                                                                      \
+    X(list, "list", "[--json]", "the jobs that lockstepd knows, and their run folders")               \
+    X(status, "status", "[ID] [--json]", "how jobs stand: epoch, step, loss, speed, time left")       \
+    X(watch, "watch", "[ID] [--json]", "follow a job until its end; exits with its outcome")          \
+    X(logs, "logs", "ID [-f]", "what a job printed; -f goes on until its end")                        \
+    X(stop, "stop", "ID [--now]", "write a checkpoint and stop; --now kills at once")                 \
+    X(resume, "resume", "ID", "go on with a stopped, failed or lost job from its last checkpoint")    \
+    X(remove, "remove", "ID", "take an ended job off the list; its run folder stays")
+/* clang-format on */
 
 #define X(name, word, arguments, what) ls_status ls_verb_##name(int argc, char **argv, ls_err *err);
 LS_VERB_LIST(X)
