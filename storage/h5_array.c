@@ -6,7 +6,11 @@
 #include "storage/h5.h"
 #include "storage/h5_private.h"
 
-enum { CHUNK_BYTES = 256 << 10 };
+enum {
+    CHUNK_BYTES = 256 << 10,       /* of a new array's chunk, about */
+    DEFAULT_CACHE_BYTES = 1 << 20, /* HDF5's: a chunk that does not fit is unpacked again for every row of it */
+    CACHE_BYTES_MAX = 256 << 20,
+};
 
 struct ls_h5_array {
     ls_h5 *file;
@@ -78,6 +82,20 @@ static ls_h5_array *array_make(ls_h5 *file, const char *path, hid_t id, const ls
     return array;
 }
 
+/* Opens again with a cache that holds some chunks, where HDF5's own is too small for one or two. */
+static hid_t with_larger_cache(const ls_h5 *file, const char *path, hid_t id, const ls_h5_info *info) {
+    size_t chunk_bytes;
+    if (__builtin_mul_overflow(info->chunk_rows, info->row_bytes, &chunk_bytes) ||
+        chunk_bytes <= DEFAULT_CACHE_BYTES / 2 || chunk_bytes > CACHE_BYTES_MAX) {
+        return id;
+    }
+    size_t n_chunks = CACHE_BYTES_MAX / chunk_bytes < 4 ? CACHE_BYTES_MAX / chunk_bytes : 4;
+    LS_H5_SCOPED access = H5Pcreate(H5P_DATASET_ACCESS);
+    H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, n_chunks * chunk_bytes, H5D_CHUNK_CACHE_W0_DEFAULT);
+    H5Dclose(id);
+    return H5Dopen2(file->id, path, access);
+}
+
 ls_status ls_h5_array_open(ls_h5 *file, const char *path, ls_h5_array **array, ls_err *err) {
     LS_H5_GUARD;
     ls_h5_kind kind = ls_h5_kind_of(file, path);
@@ -96,6 +114,10 @@ ls_status ls_h5_array_open(ls_h5 *file, const char *path, ls_h5_array **array, l
     if (s != LS_OK) {
         H5Dclose(id);
         return s;
+    }
+    id = with_larger_cache(file, path, id, &info);
+    if (id < 0) {
+        return ls_h5_fail(file, path, err, LS_ECORRUPT, "the array cannot be opened");
     }
     *array = array_make(file, path, id, &info);
     return LS_OK;
