@@ -25,6 +25,9 @@ struct ls_layer_class {
     const char *keys;   /* config keys that it understands, separated by spaces, besides name, trainable, dtype,
                            batch_input_shape, batch_shape, input_dim, input_shape, input_length */
     int min_in, max_in; /* inputs that a call takes; max_in -1: any number */
+    int spatial;        /* axes between batch and channels, for the classes that come in 1D, 2D and 3D; else 0 */
+    bool masks;         /* its outputs carry the mask of its first input (Keras: supports_masking) */
+    const char *drop;   /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
     /* Adds nodes for one call. Called again for every further call of a shared layer; ls_builder_weight then returns
      * the weights made by the first. Propagates masks. Errors speak of config keys through ls_json_fail(call->config,
      * ...). */
@@ -39,9 +42,12 @@ const ls_layer_class *const *ls_layer_classes(void);
 /* ---- for build functions ---- */
 
 ls_model *ls_builder_model(ls_builder *b);
+/* Whether what is being built is called with training=False (a nested model, say): dropout is off, batch
+ * normalization uses its moving statistics. */
+bool ls_builder_inference(const ls_builder *b);
 
-/* A node with n_out new tensors of the given shapes (dtype f32, rows and mask of in[0]); attr is copied (attr_bytes).
- * The node's outputs are node->out[i]. */
+/* A node with n_out new tensors of the given shapes (dtype f32, rows of in[0], and its mask if the class says masks);
+ * attr is copied (attr_bytes). The node's outputs are node->out[i]. */
 ls_node *ls_builder_node(ls_builder *b, ls_layer *layer, const ls_operator *op, const void *attr, size_t attr_bytes,
                          int n_in, ls_tensor *const *in, int n_weights, ls_weight *const *weights, int n_out,
                          const ls_shape *shapes);
@@ -62,14 +68,19 @@ ls_status ls_builder_stat(ls_builder *b, ls_layer_call *call, const char *name, 
 ls_status ls_builder_activation(ls_builder *b, ls_layer_call *call, const char *key, const char *default_name,
                                 ls_tensor **io, ls_err *err) LS_MUST_CHECK;
 
-/* Builds an inner layer given as {"class_name", "config"} (wrappers): the first time makes it a child of `parent` under
- * its own name, later calls use it again. */
-ls_status ls_builder_inner(ls_builder *b, ls_layer *parent, ls_json spec, ls_layer **inner, ls_err *err) LS_MUST_CHECK;
+/* Builds an inner layer given as {"class_name", "config"} (wrappers): the first time makes it a child of the
+ * call's layer under its own name, later calls use it again. */
+ls_status ls_builder_inner(ls_builder *b, const ls_layer_call *call, ls_json spec, ls_layer **inner,
+                           ls_err *err) LS_MUST_CHECK;
+/* One call of a layer on tensors: checks its configuration and inputs, builds, and gives the outputs in done->out. */
 ls_status ls_builder_call(ls_builder *b, ls_layer *layer, int n_in, ls_tensor *const *in, ls_json kwargs,
                           ls_layer_call *done, ls_err *err) LS_MUST_CHECK;
 
 /* Views: the same numbers under another shape; (rows, shape) must have the same product. */
 ls_tensor *ls_builder_view(ls_builder *b, ls_layer *layer, ls_tensor *in, int64_t rows, const ls_shape *shape);
+
+/* A model inside a model ("Sequential", "Functional"): the build function of those classes. */
+ls_status ls_builder_nested(ls_builder *b, ls_layer_call *call, ls_err *err) LS_MUST_CHECK;
 
 /* "LAYER (CLASS): <format>" as LS_EINPUT, with the file's name. */
 ls_status ls_layer_fail(const ls_layer_call *call, ls_err *err, const char *format, ...)

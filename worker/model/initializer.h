@@ -14,6 +14,10 @@
  * form; absent or null: default_name. Keys of the config are checked. */
 ls_status ls_initializer_parse(ls_json at, const char *default_name, ls_initializer *out, ls_err *err) LS_MUST_CHECK;
 
+/* Whether the initializer can fill that shape (identity: matrices; orthogonal: two axes or more). */
+ls_status ls_initializer_check(ls_json at, const ls_initializer *init, const ls_shape *shape,
+                               ls_err *err) LS_MUST_CHECK;
+
 /* Fills keras_order (elements of w->shape). */
 void ls_initializer_fill(const ls_weight *w, uint64_t seed, float *keras_order);
 

@@ -61,8 +61,8 @@ struct ls_tensor {
     ls_dtype dtype;    /* LS_F32: real numbers (a plan may store them as bf16); LS_I32: integer input, such as tokens */
     ls_node *producer; /* NULL: a model input */
     int producer_index;
-    int n_consumers; /* uses as a node's input, plus 1 for a model output */
-    ls_node **consumers;
+    int n_consumers;     /* uses as a node's input, plus 1 for a model output */
+    ls_node **consumers; /* (n_consumers); NULL stands for the model output */
     int cap_consumers;
     ls_tensor *mask; /* NULL, or f32 (T) of 0 and 1: which time steps count */
 };
@@ -81,7 +81,7 @@ struct ls_node {
 typedef struct ls_initializer {
     const struct ls_initializer_class *class_;
     double a, b;            /* class-specific: value; mean, stddev; minval, maxval; gain; scale */
-    int mode, distribution; /* VarianceScaling */
+    int mode, distribution; /* VarianceScaling and its named forms */
 } ls_initializer;
 
 typedef struct ls_regularizer {
@@ -118,6 +118,7 @@ struct ls_layer {
     int id;
     const char *name; /* unique within its model; nested: "inner/dense" is the path, name is "dense" */
     const char *path;
+    const char *scope; /* what stands before "/kernel:0" in the paths of its weights */
     const ls_layer_class *class_;
     ls_json config; /* valid as long as the model */
     bool trainable;

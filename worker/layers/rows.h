@@ -1,0 +1,60 @@
+/*
+ * The layers there are: one row each, whose class lies in one of the files of this folder. A new layer is a file and a
+ * row.
+ */
+#ifndef LS_WORKER_LAYER_ROWS_H
+#define LS_WORKER_LAYER_ROWS_H
+
+#include "worker/layers/layer.h"
+
+#define LS_LAYER_LIST(X)        \
+    X(input)                    \
+    X(sequential)               \
+    X(functional)               \
+    X(model)                    \
+    X(dense)                    \
+    X(activation)               \
+    X(relu)                     \
+    X(leaky_relu)               \
+    X(elu)                      \
+    X(softmax)                  \
+    X(thresholded_relu)         \
+    X(conv1d)                   \
+    X(conv2d)                   \
+    X(conv3d)                   \
+    X(convolution1d)            \
+    X(convolution2d)            \
+    X(convolution3d)            \
+    X(max_pooling1d)            \
+    X(max_pooling2d)            \
+    X(max_pooling3d)            \
+    X(average_pooling1d)        \
+    X(average_pooling2d)        \
+    X(average_pooling3d)        \
+    X(global_max_pooling1d)     \
+    X(global_max_pooling2d)     \
+    X(global_max_pooling3d)     \
+    X(global_average_pooling1d) \
+    X(global_average_pooling2d) \
+    X(global_average_pooling3d) \
+    X(flatten)                  \
+    X(reshape)                  \
+    X(dropout)                  \
+    X(spatial_dropout1d)        \
+    X(spatial_dropout2d)        \
+    X(spatial_dropout3d)        \
+    X(batch_normalization)      \
+    X(add)                      \
+    X(subtract)                 \
+    X(multiply)                 \
+    X(average)                  \
+    X(maximum)                  \
+    X(minimum)                  \
+    X(concatenate)              \
+    X(time_distributed)
+
+#define X(row) extern const ls_layer_class ls_layer_##row;
+LS_LAYER_LIST(X)
+#undef X
+
+#endif

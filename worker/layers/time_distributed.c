@@ -1,0 +1,41 @@
+/*
+ * TimeDistributed: the inner layer on every time step, by views that count the time axis as batch.
+ *
+ * Source: tf_keras/layers/rnn/time_distributed.py.
+ */
+#include <string.h>
+
+#include "worker/layers/rows.h"
+
+static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
+    ls_tensor *in = call->in[0];
+    if (in->shape.rank < 2) {
+        char text[96];
+        return ls_layer_fail(call, err, "expects an input of 3 axes or more (batch, time, ...), found shape %s",
+                             ls_shape_text(&in->shape, true, text, sizeof text));
+    }
+    ls_layer *inner;
+    ls_json spec = ls_json_member(call->config, "layer");
+    if (!ls_json_present(spec)) {
+        return ls_json_fail(call->config, err, "\"layer\" is missing");
+    }
+    LS_TRY(ls_builder_inner(b, call, spec, &inner, err));
+    int64_t steps = in->shape.dim[0];
+    ls_shape one = {.rank = in->shape.rank - 1};
+    memcpy(one.dim, in->shape.dim + 1, (size_t)one.rank * sizeof one.dim[0]);
+    ls_tensor *each = ls_builder_view(b, call->layer, in, in->rows * steps, &one);
+    ls_layer_call done;
+    LS_TRY(ls_builder_call(b, inner, 1, &each, call->kwargs, &done, err));
+    if (done.n_out != 1 || done.out[0]->shape.rank == LS_MAX_RANK) {
+        return ls_layer_fail(call, err, "the inner layer must have one output of at most %d axes", LS_MAX_RANK);
+    }
+    ls_shape all = {.rank = done.out[0]->shape.rank + 1, .dim = {steps}};
+    memcpy(all.dim + 1, done.out[0]->shape.dim, (size_t)(all.rank - 1) * sizeof all.dim[0]);
+    call->n_out = 1;
+    call->out[0] = ls_builder_view(b, call->layer, done.out[0], in->rows, &all);
+    call->out[0]->mask = in->mask;
+    return LS_OK;
+}
+
+const ls_layer_class ls_layer_time_distributed = {
+    .name = "TimeDistributed", .keys = "layer", .min_in = 1, .max_in = 1, .masks = true, .build = build};
