@@ -11,7 +11,10 @@
 #include "storage/import.h"
 #include "storage/import_output.h"
 
-enum { BLOCK_BYTES = 1 << 20 };
+enum {
+    BLOCK_BYTES = 1 << 20,
+    ROW_BYTES_MAX = 256 << 20, /* of one image: more is a damaged header */
+};
 
 enum { IMAGES, LABELS };
 static const char *const role_words[] = {"images", "labels"};
@@ -166,7 +169,7 @@ static ls_status read_header(idx_file *idx, int role, ls_err *err) {
         LS_TRY(read_bytes(idx, size, 4, err));
         idx->dims[i] = (uint64_t)size[0] << 24 | (uint64_t)size[1] << 16 | (uint64_t)size[2] << 8 | size[3];
         if (idx->dims[i] == 0 || (i > 0 && __builtin_mul_overflow(idx->row_bytes, idx->dims[i], &idx->row_bytes)) ||
-            idx->row_bytes > INT32_MAX) {
+            idx->row_bytes > ROW_BYTES_MAX) {
             return ls_fail(err, LS_EINPUT, "%s: its header claims an axis of length %llu", idx->path,
                            (unsigned long long)idx->dims[i]);
         }
