@@ -13,6 +13,8 @@
 #define LS_VERB_LIST(X)                                                                               \
     X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
+    X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \
+      "what is in a checkpoint, and whether it is whole")                                             \
     X(submit, "submit", "JOB -n RANKS [--run-dir DIR] [--name NAME] [--set K=V] [--resume] [--json]", \
       "give a job to lockstepd")                                                                      \
     X(list, "list", "[--json]", "the jobs that lockstepd knows, and their run folders")               \

@@ -255,6 +255,19 @@ static void digest_is_this_one(void **state) {
     ls_checkpoint_release(&c);
 }
 
+/* A file of the first release's format, which every later one must read. */
+static void format_1_is_read(void **state) {
+    (void)state;
+    char *folder = ls_path_folder(__FILE__), *path = ls_path_join(folder, "checkpoint_format1.h5");
+    ls_checkpoint c;
+    assert_ok(ls_checkpoint_read(path, &c, err));
+    assert_string_equal(digest_of(&c), "10a5c69b21ba2ae815c68e1266da5044");
+    assert_int_equal(c.n_arrays, 4);
+    ls_checkpoint_release(&c);
+    free(path);
+    free(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(everything_comes_back, folder_setup, folder_teardown),
@@ -267,6 +280,7 @@ int main(void) {
         cmocka_unit_test(digest_is_stable),
         cmocka_unit_test(digest_feels_everything),
         cmocka_unit_test(digest_is_this_one),
+        cmocka_unit_test(format_1_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
