@@ -294,8 +294,10 @@ static ls_status tell_file(const char *path, const char *split, json_t *json, ls
     struct stat st = {0};
     char size[32];
     ls_h5_names splits = {NULL, 0};
-    LS_TRY(ls_h5_open(path, &file, err));
-    ls_status s = LS_OK;
+    ls_status s = ls_h5_open(path, &file, err);
+    if (s != LS_OK) {
+        return s == LS_ECORRUPT ? LS_EINPUT : s; /* a damaged data file is bad input, as in ls_dataset_open */
+    }
     if (split != NULL) {
         splits = (ls_h5_names){ls_xcalloc(1, sizeof *splits.items), 1};
         splits.items[0] = ls_xstrdup(split);
