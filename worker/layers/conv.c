@@ -3,11 +3,11 @@
  *
  * Source: tf_keras/layers/convolutional/base_conv.py.
  */
-#include "worker/layers/rows.h"
-#include "worker/layers/spatial.h"
-#include "worker/ops/ops.h"
+#include "worker/layers/conv.h"
 
-static ls_status read_attr(const ls_layer_call *call, ls_conv_attr *a, ls_padding *padding, ls_err *err) {
+#include "worker/layers/rows.h"
+
+ls_status ls_conv_read(const ls_layer_call *call, ls_conv_attr *a, ls_padding *padding, ls_err *err) {
     *a = (ls_conv_attr){.n_spatial = call->layer->class_->spatial, .groups = 1};
     for (int i = 0; i < LS_MAX_SPATIAL; i++) {
         a->stride[i] = a->dilation[i] = a->kernel[i] = 1;
@@ -28,8 +28,7 @@ static ls_status read_attr(const ls_layer_call *call, ls_conv_attr *a, ls_paddin
     return LS_OK;
 }
 
-/* The output's spatial axes, and the padding that makes them. */
-static ls_status place(const ls_layer_call *call, ls_conv_attr *a, ls_padding padding, ls_shape *out, ls_err *err) {
+ls_status ls_conv_place(const ls_layer_call *call, ls_conv_attr *a, ls_padding padding, ls_shape *out, ls_err *err) {
     *out = call->in[0]->shape;
     for (int i = 0; i < a->n_spatial; i++) {
         out->dim[i] = ls_spatial_out(padding, out->dim[i], a->kernel[i], a->stride[i], a->dilation[i],
@@ -43,42 +42,56 @@ static ls_status place(const ls_layer_call *call, ls_conv_attr *a, ls_padding pa
     return LS_OK;
 }
 
+void ls_conv_kernel_shape(const ls_conv_attr *a, int64_t second_last, int64_t last, ls_shape *out) {
+    *out = (ls_shape){.rank = a->n_spatial + 2};
+    for (int i = 0; i < a->n_spatial; i++) {
+        out->dim[i] = a->kernel[i];
+    }
+    out->dim[a->n_spatial] = second_last;
+    out->dim[a->n_spatial + 1] = last;
+}
+
+ls_status ls_conv_finish(ls_builder *b, ls_layer_call *call, const ls_conv_attr *a, ls_tensor *in, ls_weight *kernel,
+                         const ls_shape *out, ls_err *err) {
+    bool use_bias = true;
+    ls_weight *weights[2] = {kernel};
+    LS_TRY(ls_json_get_bool(call->config, "use_bias", &use_bias, err));
+    if (use_bias) {
+        ls_shape shape = {.rank = 1, .dim = {out->dim[out->rank - 1]}};
+        LS_TRY(ls_builder_weight(b, call, "bias", "bias", "zeros", &shape, &weights[1], err));
+    }
+    ls_node *node =
+        ls_builder_node(b, call->layer, &ls_op_conv, a, sizeof *a, 1, &in, use_bias ? 2 : 1, weights, 1, out);
+    call->n_out = 1;
+    call->out[0] = node->out[0];
+    return ls_builder_activation(b, call, "activation", "linear", &call->out[0], err);
+}
+
+ls_status ls_conv_filters(const ls_layer_call *call, int64_t *filters, ls_err *err) {
+    *filters = 0;
+    LS_TRY(ls_json_get_int(call->config, "filters", 1, INT32_MAX, filters, err));
+    return *filters > 0 ? LS_OK : ls_json_fail(call->config, err, "\"filters\" is missing");
+}
+
 static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     ls_conv_attr a;
     ls_padding padding;
-    ls_shape out;
-    int64_t filters = 0;
-    bool use_bias = true;
+    ls_shape out, shape;
+    int64_t filters;
     LS_TRY(ls_spatial_check_input(call, err));
-    LS_TRY(read_attr(call, &a, &padding, err));
-    LS_TRY(ls_json_get_int(call->config, "filters", 1, INT32_MAX, &filters, err));
-    LS_TRY(ls_json_get_bool(call->config, "use_bias", &use_bias, err));
-    if (filters == 0) {
-        return ls_json_fail(call->config, err, "\"filters\" is missing");
-    }
-    LS_TRY(place(call, &a, padding, &out, err));
+    LS_TRY(ls_conv_read(call, &a, &padding, err));
+    LS_TRY(ls_conv_filters(call, &filters, err));
+    LS_TRY(ls_conv_place(call, &a, padding, &out, err));
     int64_t channels = out.dim[a.n_spatial];
     if (channels % a.groups != 0 || filters % a.groups != 0) {
         return ls_layer_fail(call, err, "groups (%d) must divide the input's channels (%d) and the filters (%d)",
                              (int)a.groups, (int)channels, (int)filters);
     }
     out.dim[a.n_spatial] = filters;
-    ls_shape kernel = {.rank = a.n_spatial + 2}, bias = {.rank = 1, .dim = {filters}};
-    for (int i = 0; i < a.n_spatial; i++) {
-        kernel.dim[i] = a.kernel[i];
-    }
-    kernel.dim[a.n_spatial] = channels / a.groups;
-    kernel.dim[a.n_spatial + 1] = filters;
-    ls_weight *weights[2];
-    LS_TRY(ls_builder_weight(b, call, "kernel", "kernel", "glorot_uniform", &kernel, &weights[0], err));
-    if (use_bias) {
-        LS_TRY(ls_builder_weight(b, call, "bias", "bias", "zeros", &bias, &weights[1], err));
-    }
-    ls_node *node =
-        ls_builder_node(b, call->layer, &ls_op_conv, &a, sizeof a, 1, call->in, use_bias ? 2 : 1, weights, 1, &out);
-    call->n_out = 1;
-    call->out[0] = node->out[0];
-    return ls_builder_activation(b, call, "activation", "linear", &call->out[0], err);
+    ls_conv_kernel_shape(&a, channels / a.groups, filters, &shape);
+    ls_weight *kernel;
+    LS_TRY(ls_builder_weight(b, call, "kernel", "kernel", "glorot_uniform", &shape, &kernel, err));
+    return ls_conv_finish(b, call, &a, call->in[0], kernel, &out, err);
 }
 
 #define KEYS                                                                                                       \

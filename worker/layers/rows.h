@@ -25,6 +25,13 @@
     X(convolution1d)            \
     X(convolution2d)            \
     X(convolution3d)            \
+    X(depthwise_conv1d)         \
+    X(depthwise_conv2d)         \
+    X(separable_conv1d)         \
+    X(separable_conv2d)         \
+    X(conv1d_transpose)         \
+    X(conv2d_transpose)         \
+    X(conv3d_transpose)         \
     X(max_pooling1d)            \
     X(max_pooling2d)            \
     X(max_pooling3d)            \
