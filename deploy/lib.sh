@@ -100,11 +100,11 @@ ls_build() {
 }
 
 # Cores that this process may use. Hyper-threads of one core count once, as Open MPI counts its slots; a container's
-# limit on processor time (the quota and period of its cgroup) counts as well.
+# limit on processor time (the quota and period of its cgroup, in a file that tests may replace) counts as well.
 ls_cores() {
     local allowed cores quota period
     allowed=$(nproc)
-    if read -r quota period 2>/dev/null </sys/fs/cgroup/cpu.max && [[ $quota != max ]]; then
+    if read -r quota period 2>/dev/null <"${LS_CPU_MAX:-/sys/fs/cgroup/cpu.max}" && [[ $quota != max ]]; then
         quota=$(((quota + period - 1) / period))
         allowed=$((quota < allowed ? quota : allowed))
     fi
