@@ -147,18 +147,6 @@ typedef struct act_work {
 
 enum { BLOCK = 512 }; /* bfloat16 goes through single precision by blocks that stay in the first-level cache */
 
-static void widen(const uint16_t *restrict from, float *restrict to, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        to[i] = ls_bf16_to_f32(from[i]);
-    }
-}
-
-static void narrow(const float *restrict from, uint16_t *restrict to, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        to[i] = ls_bf16_from_f32(from[i]);
-    }
-}
-
 static void act_range(void *context, size_t begin, size_t end) {
     const act_work *w = context;
     const act_state *s = w->s;
@@ -175,14 +163,14 @@ static void act_range(void *context, size_t begin, size_t end) {
     float a[BLOCK], b[BLOCK];
     for (size_t i = begin; i < end; i += BLOCK) {
         size_t n = end - i < BLOCK ? end - i : BLOCK;
-        widen((const uint16_t *)w->from + i, a, n);
+        ls_load_f32(LS_BF16, w->from, i, a, n);
         if (w->dy == NULL) {
             s->row->forward(s->attr, a, b, n);
         } else {
-            widen((const uint16_t *)w->dy + i, b, n);
+            ls_load_f32(LS_BF16, w->dy, i, b, n);
             s->row->backward(s->attr, a, b, b, n);
         }
-        narrow(b, (uint16_t *)w->to + i, n);
+        ls_store_f32(LS_BF16, w->to, i, b, n);
     }
 }
 

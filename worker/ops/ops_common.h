@@ -46,6 +46,29 @@ static inline uint16_t ls_bf16_from_f32(float f) {
     return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 0x40u) : rounded);
 }
 
+/* n elements from `at` on as floats, whatever the array holds (LS_F32 or LS_BF16), and back. */
+static inline void ls_load_f32(ls_dtype dtype, const void *from, size_t at, float *restrict to, size_t n) {
+    if (dtype == LS_F32) {
+        memcpy(to, (const float *)from + at, n * sizeof *to);
+        return;
+    }
+    const uint16_t *h = (const uint16_t *)from + at;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = ls_bf16_to_f32(h[i]);
+    }
+}
+
+static inline void ls_store_f32(ls_dtype dtype, void *to, size_t at, const float *restrict from, size_t n) {
+    if (dtype == LS_F32) {
+        memcpy((float *)to + at, from, n * sizeof *from);
+        return;
+    }
+    uint16_t *h = (uint16_t *)to + at;
+    for (size_t i = 0; i < n; i++) {
+        h[i] = ls_bf16_from_f32(from[i]);
+    }
+}
+
 /* ---- threads ---- */
 
 /*
