@@ -77,7 +77,7 @@ typedef struct ls_reducer_verdict {
  * tables. LS_ENOMEM, on all ranks alike, when a node's memory does not suffice. All memory is zero. */
 ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_options *options,
                             ls_err *err) LS_MUST_CHECK;
-/* Collective over the ranks of a node (memory goes when the last one lets go). NULL is fine. */
+/* Collective, between steps. NULL is fine. */
 void ls_reducer_destroy(ls_reducer *r);
 
 /* Pointers stay valid until destroy. Gradient slots: (n_reduced) f32, this rank's own; a group's lanes overwrite them

@@ -177,6 +177,7 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
     MPI_Comm_free(&node);
     MPI_Comm_split(MPI_COMM_WORLD, 0, team->rank, &team->mpi->all);
     MPI_Comm_split(team->mpi->all, team->node, team->local, &team->mpi->node);
+    MPI_Comm_split(team->mpi->all, team->local == 0 ? 0 : MPI_UNDEFINED, team->node, &team->mpi->leaders);
     ls_log_set_rank(team->rank, team->size, team->hosts[team->rank]);
     /* Sleeps of a wait are tens of microseconds; the default slack would triple them. */
     prctl(PR_SET_TIMERSLACK, 1000UL);
@@ -201,6 +202,9 @@ void ls_team_finish(ls_team *team, ls_status status) {
     set_deadline(FINISH_S, code != 0 ? code : 1, text);
     team->progress = &team->mpi->private_row;
     ls_team_barrier(team);
+    if (team->local == 0) {
+        MPI_Comm_free(&team->mpi->leaders);
+    }
     MPI_Comm_free(&team->mpi->node);
     MPI_Comm_free(&team->mpi->all);
     MPI_Finalize();

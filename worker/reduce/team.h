@@ -65,7 +65,11 @@ void ls_team_bcast_text(ls_team *team, int root, char **bytes, size_t *n_bytes);
 
 /* Collective over the ranks of this node. */
 void ls_team_node_barrier(ls_team *team);
-void ls_team_node_bcast(ls_team *team, void *bytes, size_t n_bytes); /* from local rank 0 */
+void ls_team_node_bcast(ls_team *team, void *bytes, size_t n_bytes);                     /* from local rank 0 */
+void ls_team_node_allgather(ls_team *team, const void *mine, size_t n_bytes, void *all); /* all: (n_local, n_bytes) */
+
+/* Collective over the first ranks of all nodes: from rank 0 to the others. */
+void ls_team_leaders_bcast(ls_team *team, void *bytes, size_t n_bytes);
 
 /*
  * Collective. One door out for expected failures before training: every rank passes its own status and sentence; all

@@ -8,6 +8,7 @@
 
 struct ls_team_mpi {
     MPI_Comm all, node; /* both in team order */
+    MPI_Comm leaders;   /* the first ranks of all nodes, in order; MPI_COMM_NULL on the others */
     ls_progress private_row;
 };
 

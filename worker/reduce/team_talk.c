@@ -114,6 +114,13 @@ void ls_team_bcast(ls_team *team, int root, void *bytes, size_t n_bytes) {
 void ls_team_node_bcast(ls_team *team, void *bytes, size_t n_bytes) {
     bcast(team, neighbours(team), 0, bytes, n_bytes);
 }
+void ls_team_node_allgather(ls_team *team, const void *mine, size_t n_bytes, void *all) {
+    gather(team, neighbours(team), 0, mine, n_bytes, all);
+    bcast(team, neighbours(team), 0, all, n_bytes * (size_t)team->n_local);
+}
+void ls_team_leaders_bcast(ls_team *team, void *bytes, size_t n_bytes) {
+    bcast(team, (circle){team->mpi->leaders, team->node, team->n_nodes, 0}, 0, bytes, n_bytes);
+}
 void ls_team_gather(ls_team *team, int root, const void *mine, size_t n_bytes, void *all) {
     gather(team, everybody(team), root, mine, n_bytes, all);
 }
