@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -400,6 +401,26 @@ static void bad_files(void **state) {
     file = NULL;
     FAILS(ECORRUPT, "cut.h5: is damaged or truncated", ls_h5_open(temporary("cut.h5"), &file, err));
     assert_null(file);
+}
+
+/* Take the places of the C library's in this program, HDF5 included: every look at the date is an hour later. */
+static time_t next_hour(void) {
+    static time_t now = 1000000000;
+    return now += 3600;
+}
+
+time_t time(time_t *now) {
+    time_t value = next_hour();
+    if (now != NULL) {
+        *now = value;
+    }
+    return value;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    (void)zone;
+    *now = (struct timeval){.tv_sec = next_hour()};
+    return 0;
 }
 
 static void same_calls_same_bytes(void **state) {
