@@ -6,7 +6,7 @@
  *   fake_job train JOB --run-dir DIR ...       as a rank (FAKE_RANK of FAKE_RANKS): rank 0 writes events, and tells
  *       them with --control; all wait for a word in the file DIR/go and do what it says:
  *         done    end well                      fail    end with a message and exit code 1
- *         crash   rank 0 dies by SIGSEGV        vanish  exit with 0 and say nothing
+ *         crash   rank 0 dies by SIGKILL        vanish  exit with 0 and say nothing
  *       At SIGUSR1 and SIGTERM they "write a checkpoint" and exit with 75, unless JOB holds the word stubborn.
  */
 #include <errno.h>
@@ -163,7 +163,7 @@ static int obey(run *r, const char *word) {
         return end(r, "failed", 1, "the loss is not finite at step 7");
     }
     if (strcmp(word, "crash") == 0 && r->rank == 0) {
-        raise(SIGSEGV);
+        raise(SIGKILL);
     }
     while (strcmp(word, "crash") == 0) {
         pause();
@@ -200,8 +200,15 @@ static int train(run *r, int n) {
     }
 }
 
+/* A variable of our own mpirun, or else of the real one. */
+static const char *told(const char *ours, const char *theirs) {
+    const char *value = getenv(ours);
+    return value != NULL ? value : getenv(theirs);
+}
+
 static int play_rank(int argc, char **argv) {
-    const char *rank = getenv("FAKE_RANK"), *n = getenv("FAKE_RANKS"), *socket = NULL;
+    const char *rank = told("FAKE_RANK", "OMPI_COMM_WORLD_RANK"), *n = told("FAKE_RANKS", "OMPI_COMM_WORLD_SIZE"),
+               *socket = NULL;
     run r = {.job = argv[2], .rank = rank != NULL ? atoi(rank) : 0};
     bool resume = false;
     for (int i = 3; i < argc; i++) {

@@ -32,7 +32,7 @@ typedef struct outcome {
 void harness_init(int argc, char **argv);
 
 /* cmocka's set-up and tear-down of a test: *state is a service with a daemon. The tear-down fails when a process of the
- * test is left. */
+ * test is left or the daemon does not end well. */
 int service_set_up(void **state);
 int service_tear_down(void **state);
 

@@ -139,8 +139,8 @@ static void a_failure_says_why(void **state) {
     cli_expect(s, 1, "is failed", "job 1 is failed: the loss is not finite at step 7", "watch", "1", NULL);
     json_t *failed = wait_state(s, a, "failed"), *crashed = wait_state(s, b, "failed");
     assert_int_equal(number_of(failed, "exit_code"), 1);
-    assert_int_equal(number_of(crashed, "exit_code"), 128 + SIGSEGV);
-    assert_string_equal(text_of(crashed, "message"), "mpirun ended with exit code 139; \"lockstep logs 2\" tells more");
+    assert_int_equal(number_of(crashed, "exit_code"), 128 + SIGKILL);
+    assert_string_equal(text_of(crashed, "message"), "mpirun ended with exit code 137; \"lockstep logs 2\" tells more");
     assert_int_equal(processes_of(s), 0);
     json_decref(failed);
     json_decref(crashed);
@@ -229,6 +229,39 @@ static void watch_without_a_terminal_prints_lines(void **state) {
     free(job);
 }
 
+/* What the daemon relies on of Open MPI: SIGUSR1 reaches the ranks, exit code 75 comes through, and all of a job on
+ * this machine is in the session of its mpirun. */
+static void the_real_mpirun_does_as_the_fake_one(void **state) {
+    service *s = *state;
+    static const char *const extra[] = {"--grace", "20", "--mpirun", "mpirun", NULL};
+    assert_int_equal(daemon_end(s, SIGTERM), 0);
+    daemon_start(s, extra);
+    char *job = job_file(s, "a.json", "{}"), *hard = job_file(s, "b.json", "{\"stubborn\": 1}");
+    char *run = ls_path_join(s->folder, "run"), *other = ls_path_join(s->folder, "other");
+    int64_t id = submit(s, job, "3", run);
+    wait_step(s, id, 1);
+    cli_expect(s, 0, "stopping", NULL, "stop", "1", NULL);
+    json_t *stopped = wait_state(s, id, "stopped");
+    assert_int_equal(number_of(stopped, "exit_code"), 75);
+    id = submit(s, hard, "2", other);
+    wait_step(s, id, 1);
+    cli_expect(s, 0, "stopping", NULL, "stop", "2", "--now", NULL);
+    json_decref(wait_state(s, id, "stopped"));
+    assert_int_equal(processes_of(s), 0);
+    cli_expect(s, 0, NULL, NULL, "resume", "2", NULL);
+    wait_step(s, id, 1);
+    json_t *again = job_of(s, id);
+    assert_int_equal(kill((pid_t)number_of(again, "pid"), SIGKILL), 0);
+    json_decref(wait_state(s, id, "failed"));
+    assert_int_equal(processes_of(s), 0);
+    json_decref(stopped);
+    json_decref(again);
+    free(job);
+    free(hard);
+    free(run);
+    free(other);
+}
+
 int main(int argc, char **argv) {
     harness_init(argc, argv);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, service_set_up, service_tear_down)
@@ -241,6 +274,7 @@ int main(int argc, char **argv) {
         TEST(ranks_that_outlive_mpirun_are_cleared_away),
         TEST(streams_end_with_the_job),
         TEST(watch_without_a_terminal_prints_lines),
+        TEST(the_real_mpirun_does_as_the_fake_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -351,6 +351,7 @@ ls_status ls_http_create(ls_http **out, ls_loop *loop, ls_supervisor *supervisor
         .protocols = protocols,
         .options = LWS_SERVER_OPTION_LIBUV,
         .foreign_loops = &native,
+        .pcontext = &http->context,
         .user = http,
         .gid = -1,
         .uid = -1,
@@ -387,6 +388,9 @@ void ls_http_destroy(ls_http *http) {
         lws_context_destroy(http->context); /* begins; on a foreign loop its handles close in the loop's next turns */
         for (int i = 0; i < 8; i++) {
             ls_loop_turn(http->loop);
+        }
+        if (http->context != NULL) { /* set to NULL by the library when it is done */
+            lws_context_destroy(http->context);
         }
     }
     while (http->exchanges != NULL) {
