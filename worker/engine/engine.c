@@ -66,17 +66,23 @@ static ls_status bind_plan(ls_engine *e, lane_context *c, engine_plan *ep, ls_er
 
 static engine_plan *find_plan(lane_context *c, int64_t n_samples, bool training) {
     for (int i = 0; i < c->n_plans; i++) {
-        if (c->plans[i].n_samples == n_samples && c->plans[i].training == training) {
-            return &c->plans[i];
+        if (c->plans[i]->n_samples == n_samples && c->plans[i]->training == training) {
+            return c->plans[i];
         }
     }
     return NULL;
 }
 
-static ls_status add_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err) {
-    engine_plan ep = {.n_samples = n_samples, .training = training};
-    LS_TRY(compile_plan(e, n_samples, training, &ep.plan, err));
+static void keep_plan(lane_context *c, ls_plan *plan, int64_t n_samples, bool training) {
+    engine_plan *ep = ls_xcalloc(1, sizeof *ep);
+    *ep = (engine_plan){.n_samples = n_samples, .training = training, .plan = plan};
     LS_PUSH(c->plans, c->n_plans, c->cap_plans, ep);
+}
+
+static ls_status add_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err) {
+    ls_plan *plan;
+    LS_TRY(compile_plan(e, n_samples, training, &plan, err));
+    keep_plan(c, plan, n_samples, training);
     return LS_OK;
 }
 
@@ -89,7 +95,7 @@ engine_plan *ls_engine_plan(ls_engine *e, lane_context *c, int64_t n_samples, bo
         if (s != LS_OK) {
             return NULL;
         }
-        ep = &c->plans[c->n_plans - 1];
+        ep = c->plans[c->n_plans - 1];
         if (bind_plan(e, c, ep, err) != LS_OK) {
             return NULL;
         }
@@ -124,9 +130,7 @@ static ls_status place_arena(ls_engine *e, ls_err *err) {
     ls_arena_place(e->arena, ready);
     free(ready);
     /* Kept: it is most likely wanted; it is dropped with the context if no lane has its size. */
-    engine_plan ep = {.n_samples = largest, .training = !e->options.inference, .plan = plan};
-    lane_context *c = &e->contexts[0];
-    LS_PUSH(c->plans, c->n_plans, c->cap_plans, ep);
+    keep_plan(&e->contexts[0], plan, largest, !e->options.inference);
     return LS_OK;
 }
 
@@ -224,7 +228,7 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
         LS_TRY(plan_batch(e, c, e->options.eval_batch, false, err));
         LS_TRY(plan_batch(e, c, e->options.last_eval_batch, false, err));
         for (int k = 0; k < c->n_plans; k++) {
-            size_t n_bytes = ls_plan_arena_bytes(c->plans[k].plan);
+            size_t n_bytes = ls_plan_arena_bytes(c->plans[k]->plan);
             c->arena_bytes = n_bytes > c->arena_bytes ? n_bytes : c->arena_bytes;
         }
         c->arena = ls_calloc(c->arena_bytes, 1);
@@ -234,7 +238,7 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
                            c->arena_bytes);
         }
         for (int k = 0; k < c->n_plans; k++) {
-            LS_TRY(bind_plan(e, c, &c->plans[k], err));
+            LS_TRY(bind_plan(e, c, c->plans[k], err));
         }
     }
     return LS_OK;
@@ -326,9 +330,10 @@ void ls_engine_destroy(ls_engine *e) {
     for (int i = 0; i < e->n_contexts; i++) {
         lane_context *c = &e->contexts[i];
         for (int k = 0; k < c->n_plans; k++) {
-            ls_plan_destroy(c->plans[k].plan);
-            free(c->plans[k].bucket_call);
-            free(c->plans[k].own_arena);
+            ls_plan_destroy(c->plans[k]->plan);
+            free(c->plans[k]->bucket_call);
+            free(c->plans[k]->own_arena);
+            free(c->plans[k]);
         }
         free(c->plans);
         free(c->arena);
@@ -433,7 +438,7 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     }
     if (e->compile != NULL && !e->options.inference) {
         info->state_bytes = e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
-        const engine_plan *ep = &e->contexts[0].plans[0];
+        const engine_plan *ep = e->contexts[0].plans[0];
         for (int phase = LS_PHASE_FORWARD; phase <= LS_PHASE_BACKWARD; phase++) {
             for (int i = 0; i < ls_plan_n_calls(ep->plan, (ls_phase)phase); i++) {
                 info->flops_per_sample += ls_plan_call(ep->plan, (ls_phase)phase, i)->flops / (double)ep->n_samples;

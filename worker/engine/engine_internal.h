@@ -23,7 +23,7 @@ typedef struct {
 
 /* What one lane needs while it is computed; as many as lanes are computed side by side. */
 typedef struct {
-    engine_plan *plans;
+    engine_plan **plans; /* each lives as long as the engine */
     int n_plans, cap_plans;
     void *arena;
     size_t arena_bytes;

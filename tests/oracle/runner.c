@@ -1,0 +1,72 @@
+/* Runs golden cases: one line a case, then "N passed, N failed, N skipped". */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/file.h"
+#include "common/memory.h"
+#include "common/text.h"
+#include "tests/oracle/case.h"
+
+static int is_case(const struct dirent *d) {
+    size_t n = strlen(d->d_name);
+    return n > 3 && strcmp(d->d_name + n - 3, ".h5") == 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) {
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+int main(int argc, char **argv) {
+    ls_err err = LS_ERR_INIT;
+    ls_team *team;
+    char *supported = NULL;
+    int first = 1, count[3] = {0}, missing = 0;
+    if (argc > 2 && strcmp(argv[1], "--supported") == 0) {
+        if (ls_file_read(argv[2], &supported, NULL, &err) != LS_OK) {
+            fprintf(stderr, "%s\n", err.text);
+            return 2;
+        }
+        for (char *p = supported; *p != '\0'; p++) {
+            *p = *p == '\n' ? ' ' : *p;
+        }
+        first = 3;
+    }
+    if (first >= argc || ls_team_create(&team, NULL, NULL, &err) != LS_OK) {
+        fprintf(stderr, "usage: oracle_runner [--supported FILE] DIR...  %s\n", err.text);
+        return 2;
+    }
+    for (int a = first; a < argc; a++) {
+        struct dirent **entries;
+        int n = scandir(argv[a], &entries, is_case, by_name);
+        if (n < 0) {
+            fprintf(stderr, "%s: is not a folder that can be read\n", argv[a]);
+            return 2;
+        }
+        for (int i = 0; i < n; i++) {
+            char *path = ls_path_join(argv[a], entries[i]->d_name);
+            case_result r;
+            case_run(path, team, &r);
+            count[r.outcome]++;
+            if (r.outcome == CASE_PASSED) {
+                printf("pass         %s  (worst %.1e at %s)\n", entries[i]->d_name, r.worst_error, r.where);
+            } else if (r.outcome == CASE_FAILED) {
+                printf("FAIL         %s  (error %.3e, %.3g times the tolerance, at %s)\n", entries[i]->d_name,
+                       r.worst_error, r.worst, r.where);
+            } else {
+                bool promised = ls_word_listed(supported, r.kind);
+                missing += promised;
+                printf("unsupported  %s  (%s%s)\n", entries[i]->d_name, promised ? "BUT PROMISED: " : "", r.where);
+            }
+            fflush(stdout);
+            free(path);
+            free(entries[i]);
+        }
+        free(entries);
+    }
+    printf("%d passed, %d failed, %d skipped\n", count[CASE_PASSED], count[CASE_FAILED], count[CASE_UNSUPPORTED]);
+    free(supported);
+    ls_team_finish(team, LS_OK);
+    return count[CASE_FAILED] > 0 || missing > 0 || count[CASE_PASSED] == 0;
+}
