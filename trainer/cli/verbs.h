@@ -11,6 +11,8 @@
 /* function suffix, word, arguments, what it does */
 /* clang-format off: a row a line, so that a new verb is one new line */
 #define LS_VERB_LIST(X)                                                                               \
+    X(bench, "bench", "MODEL.json [--batch B] [--seconds S] [--precision P]",                         \
+      "time training steps on synthetic data")                                                    \
     X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \

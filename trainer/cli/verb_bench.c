@@ -1,0 +1,138 @@
+/* lockstep bench MODEL: training steps on synthetic data, one JSON line. Alone or under mpirun. */
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "trainer/cli/option.h"
+#include "trainer/cli/verbs.h"
+#include "trainer/fit/bench.h"
+#include "worker/dnn/dnn.h"
+
+static const char usage[] =
+    "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
+    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K]\n"
+    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n";
+
+typedef struct {
+    const char *model, *optimizer, *loss;
+    int64_t batch, lanes, threads, bucket_kb;
+    int precision;
+    double seconds;
+} arguments;
+
+static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
+    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET };
+    static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
+                                            {"seconds", required_argument, NULL, SECONDS},
+                                            {"precision", required_argument, NULL, PRECISION},
+                                            {"optimizer", required_argument, NULL, OPTIMIZER},
+                                            {"loss", required_argument, NULL, LOSS},
+                                            {"lanes", required_argument, NULL, LANES},
+                                            {"threads", required_argument, NULL, THREADS},
+                                            {"bucket-kb", required_argument, NULL, BUCKET},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    static const char *const precisions[] = {"float32", "bfloat16"};
+    int c;
+    *a = (arguments){.optimizer = "SGD", .loss = "sparse_categorical_crossentropy", .batch = 128, .seconds = 10};
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        switch (c) {
+            case BATCH: LS_TRY(ls_option_int("--batch", optarg, 1, 1 << 24, &a->batch, err)); break;
+            case SECONDS: LS_TRY(ls_option_double("--seconds", optarg, 0.01, 86400, &a->seconds, err)); break;
+            case PRECISION: LS_TRY(ls_option_choice("--precision", optarg, precisions, 2, &a->precision, err)); break;
+            case OPTIMIZER: a->optimizer = optarg; break;
+            case LOSS: a->loss = optarg; break;
+            case LANES: LS_TRY(ls_option_int("--lanes", optarg, 1, 65536, &a->lanes, err)); break;
+            case THREADS: LS_TRY(ls_option_int("--threads", optarg, 1, 1024, &a->threads, err)); break;
+            case BUCKET: LS_TRY(ls_option_int("--bucket-kb", optarg, 1, 1 << 20, &a->bucket_kb, err)); break;
+            case 'h': fputs(usage, stdout); exit(0);
+            default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
+        }
+    }
+    if (optind != argc - 1) {
+        fputs(usage, stderr);
+        return ls_fail(err, LS_EINPUT, "bench: one model file was expected");
+    }
+    a->model = argv[optind];
+    return LS_OK;
+}
+
+static ls_status load(const arguments *a, ls_model **model, ls_compile *compile, ls_err *err) {
+    LS_TRY(ls_model_load(model, a->model, NULL, 0, err));
+    ls_json_doc doc;
+    json_t *root = json_pack("{s:s, s:s}", "loss", a->loss, "optimizer", a->optimizer);
+    ls_json_wrap(&doc, "bench", root);
+    json_decref(root);
+    if (a->optimizer[0] == '{') { /* a whole optimizer with its config */
+        ls_json_doc given;
+        ls_status s = ls_json_parse(&given, "--optimizer", a->optimizer, err);
+        if (s == LS_OK) {
+            json_object_set(doc.root, "optimizer", given.root);
+            ls_json_release(&given);
+        } else {
+            ls_json_release(&doc);
+            return s;
+        }
+    }
+    ls_status s = ls_compile_parse(ls_json_root(&doc), *model, compile, err);
+    ls_json_release(&doc);
+    return s;
+}
+
+static void print(const arguments *a, const ls_team *team, const ls_model *model, const ls_engine *engine,
+                  const ls_bench_result *r) {
+    ls_engine_info info;
+    ls_engine_describe(engine, &info);
+    int64_t parameters = 0;
+    for (int i = 0; i < model->n_weights; i++) {
+        parameters += ls_shape_elems(&model->weights[i]->shape);
+    }
+    json_t *line = json_pack(
+        "{s:s, s:i, s:i, s:i, s:I, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f, s:s, s:I, s:f, s:i, "
+        "s:[f,f], s:I}",
+        "model", a->model, "ranks", team->size, "threads", info.n_threads, "lanes", a->lanes > 0 ? info.lanes : 0,
+        "batch", (json_int_t)a->batch, "precision", a->precision == 1 ? "bfloat16" : "float32", "samples_per_s",
+        r->samples_per_s, "low", r->low, "high", r->high, "step_ms", "median", r->step_ms, "p10", r->step_ms_p10, "p90",
+        r->step_ms_p90, "compile_ms", info.compile_ms, "exposed_communication_ms", r->exposed_communication_ms,
+        "rss_mb", r->rss_mb, "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters",
+        (json_int_t)parameters, "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets,
+        "loss", r->first_loss, r->last_loss, "steps", (json_int_t)r->n_steps);
+    char *text = json_dumps(line, JSON_REAL_PRECISION(6));
+    printf("%s\n", text);
+    free(text);
+    json_decref(line);
+}
+
+ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
+    arguments a;
+    ls_team *team;
+    ls_model *model = NULL;
+    ls_compile compile = {0};
+    ls_engine *engine = NULL;
+    LS_TRY(parse(argc, argv, &a, err));
+    LS_TRY(ls_team_create(&team, NULL, NULL, err));
+    ls_status s = ls_team_agree(team, load(&a, &model, &compile, err), err);
+    if (s == LS_OK) {
+        ls_engine_options o = {.batch = a.batch,
+                               .lanes = (int)a.lanes,
+                               .compute = a.precision == 1 ? LS_BF16 : LS_F32,
+                               .seed = 1,
+                               .bucket_bytes = (size_t)a.bucket_kb << 10,
+                               .n_threads = (int)a.threads};
+        s = ls_engine_create(&engine, team, model, &compile, &o, err);
+    }
+    if (s == LS_OK) {
+        ls_bench_result result;
+        s = ls_bench_run(engine, team, model, &compile, a.batch, a.seconds, &result, err);
+        if (s == LS_OK && team->rank == 0) {
+            print(&a, team, model, engine, &result);
+        }
+    }
+    ls_engine_destroy(engine);
+    ls_compile_release(&compile);
+    ls_model_destroy(model);
+    ls_team_finish(team, s);
+    return s;
+}

@@ -1,0 +1,231 @@
+#include "trainer/fit/bench.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/memory.h"
+#include "common/rng.h"
+
+enum { POOL_BATCHES = 8, WINDOWS = 7 };
+
+/* ---- synthetic data ---- */
+
+typedef struct {
+    size_t row; /* elements of a sample, four bytes each */
+    void *data; /* (n_samples, row) f32 or i32 */
+} pool_array;
+
+typedef struct {
+    size_t n_samples;
+    int n_arrays;
+    pool_array *arrays;
+} pool;
+
+/* Class numbers or tokens that an integer input may hold: what the first weight behind it is indexed with. */
+static int64_t vocabulary(const ls_tensor *t) {
+    if (t->n_consumers > 0 && t->consumers[0] != NULL && t->consumers[0]->n_weights > 0) {
+        return t->consumers[0]->weights[0]->shape.dim[0];
+    }
+    return 2;
+}
+
+/* Whole numbers below n_values, or, when that is 0, standard normal values. */
+static void draw(pool_array *a, size_t n_samples, size_t row, int64_t n_values, uint64_t key) {
+    a->row = row;
+    a->data = ls_xcalloc(n_samples * row, 4);
+    for (size_t i = 0; i < n_samples * row; i++) {
+        if (n_values > 0) {
+            ((int32_t *)a->data)[i] = (int32_t)(ls_rng_uniform(key, i) * (double)n_values);
+        } else {
+            ((float *)a->data)[i] = (float)ls_rng_normal(key, i);
+        }
+    }
+}
+
+static void pool_init(pool *p, const ls_model *m, const ls_compile *compile, int64_t batch) {
+    p->n_samples = (size_t)batch * POOL_BATCHES;
+    p->n_arrays = m->n_inputs + m->n_outputs;
+    p->arrays = ls_xcalloc((size_t)p->n_arrays, sizeof *p->arrays);
+    for (int i = 0; i < m->n_inputs; i++) {
+        const ls_tensor *t = m->inputs[i];
+        draw(&p->arrays[i], p->n_samples, (size_t)ls_shape_elems(&t->shape), t->dtype == LS_I32 ? vocabulary(t) : 0,
+             ls_rng_key(1, LS_STREAM_SYNTHETIC, (uint64_t)i));
+    }
+    for (int o = 0; o < m->n_outputs; o++) {
+        const ls_tensor *t = m->outputs[o];
+        int64_t n = t->rows * ls_shape_elems(&t->shape), last = t->shape.dim[t->shape.rank - 1];
+        bool sparse = compile->losses[o].class_ != NULL && compile->losses[o].class_->sparse;
+        draw(&p->arrays[m->n_inputs + o], p->n_samples, (size_t)(sparse ? n / last : n), sparse ? last : 0,
+             ls_rng_key(1, LS_STREAM_SYNTHETIC, 100 + (uint64_t)o));
+    }
+}
+
+static void pool_release(pool *p) {
+    for (int i = 0; i < p->n_arrays; i++) {
+        free(p->arrays[i].data);
+    }
+    free(p->arrays);
+}
+
+static ls_status fill(void *self, int array, ls_dtype want, const uint32_t *index, size_t n, void *out, ls_err *err) {
+    const pool_array *a = &((pool *)self)->arrays[array];
+    (void)want, (void)err;
+    for (size_t i = 0; i < n; i++) {
+        memcpy((char *)out + i * a->row * 4, (const char *)a->data + index[i] * a->row * 4, a->row * 4);
+    }
+    return LS_OK;
+}
+
+/* ---- measuring ---- */
+
+/* Seconds since the launch of this process. */
+static double process_age(void) {
+    char text[1024];
+    FILE *f = fopen("/proc/self/stat", "r");
+    unsigned long long start = 0;
+    if (f == NULL) {
+        return NAN;
+    }
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    const char *p = strrchr(text, ')'); /* the name may hold spaces; the start time is the 20th field after it */
+    for (int i = 0; p != NULL && i < 20; i++) {
+        p = strchr(p + 1, ' ');
+    }
+    if (p == NULL || sscanf(p, "%llu", &start) != 1) {
+        return NAN;
+    }
+    struct timespec boot;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    return (double)boot.tv_sec + 1e-9 * (double)boot.tv_nsec - (double)start / (double)sysconf(_SC_CLK_TCK);
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The q-quantile of n sorted values, nearest rank. */
+static double quantile(const double *sorted, size_t n, double q) {
+    return sorted[(size_t)(q * (double)(n - 1) + 0.5)];
+}
+
+typedef struct {
+    ls_engine *engine;
+    ls_team *team;
+    const ls_feed *feed;
+    uint32_t *index; /* (POOL_BATCHES, batch) */
+    size_t batch;
+    double learning_rate;
+    uint64_t step;
+    ls_verdict verdict;
+} bench;
+
+static ls_status one_step(bench *b, ls_err *err) {
+    const uint32_t *index = b->index + b->step % POOL_BATCHES * b->batch;
+    LS_TRY(ls_engine_train_step(b->engine, b->feed, index, b->batch, b->step, b->learning_rate, 0, &b->verdict, err));
+    b->step++;
+    return LS_OK;
+}
+
+/* n steps, their times into ms (n); the wall time of the window into *seconds. */
+static ls_status window(bench *b, size_t n, double *ms, double *seconds, ls_err *err) {
+    ls_team_barrier(b->team);
+    int64_t start = ls_now_ns(), last = start;
+    for (size_t i = 0; i < n; i++) {
+        LS_TRY(one_step(b, err));
+        int64_t now = ls_now_ns();
+        ms[i] = (double)(now - last) / 1e6;
+        last = now;
+    }
+    ls_team_barrier(b->team);
+    *seconds = (double)(ls_now_ns() - start) / 1e9;
+    return LS_OK;
+}
+
+/* How many steps fill the seconds, by rank 0's measure. */
+static ls_status agree_steps(bench *b, double seconds, size_t *n, ls_err *err) {
+    double ms[5], wall;
+    LS_TRY(window(b, 5, ms, &wall, err));
+    qsort(ms, 5, sizeof *ms, ascending);
+    uint64_t count = (uint64_t)(seconds / (ms[2] / 1e3) + 0.5);
+    count = count < 3 ? 3 : count;
+    ls_team_bcast(b->team, 0, &count, sizeof count);
+    *n = (size_t)count;
+    return LS_OK;
+}
+
+static ls_status measure(bench *b, double seconds, ls_bench_result *r, ls_err *err) {
+    size_t n;
+    double rates[WINDOWS], wall;
+    LS_TRY(one_step(b, err));
+    r->startup_s = process_age();
+    r->first_loss = ls_engine_loss(b->engine, b->verdict.sums);
+    LS_TRY(agree_steps(b, seconds < 1 ? seconds : 1.0, &n, err));
+    double *ms = ls_xcalloc(n, sizeof *ms);
+    ls_status s = window(b, n, ms, &wall, err); /* warm-up */
+    free(ms);
+    LS_TRY(s);
+    LS_TRY(agree_steps(b, seconds / WINDOWS, &n, err));
+    ms = ls_xcalloc(n * WINDOWS, sizeof *ms);
+    (void)ls_engine_take_wait_ns(b->engine);
+    for (int w = 0; w < WINDOWS && s == LS_OK; w++) {
+        s = window(b, n, ms + (size_t)w * n, &wall, err);
+        rates[w] = (double)(n * b->batch) / wall;
+    }
+    r->exposed_communication_ms = (double)ls_engine_take_wait_ns(b->engine) / 1e6 / (double)(n * WINDOWS);
+    qsort(rates, WINDOWS, sizeof *rates, ascending);
+    qsort(ms, n * WINDOWS, sizeof *ms, ascending);
+    r->samples_per_s = rates[WINDOWS / 2];
+    r->low = rates[0];
+    r->high = rates[WINDOWS - 1];
+    r->step_ms = quantile(ms, n * WINDOWS, 0.5);
+    r->step_ms_p10 = quantile(ms, n * WINDOWS, 0.1);
+    r->step_ms_p90 = quantile(ms, n * WINDOWS, 0.9);
+    r->last_loss = ls_engine_loss(b->engine, b->verdict.sums);
+    r->n_steps = b->step;
+    free(ms);
+    return s;
+}
+
+static double largest_rss_mb(ls_team *team) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    double mine = (double)usage.ru_maxrss / 1024, *all = ls_xcalloc((size_t)team->size, sizeof *all), most = 0;
+    ls_team_gather(team, 0, &mine, sizeof mine, all);
+    for (int i = 0; i < team->size; i++) {
+        most = all[i] > most ? all[i] : most;
+    }
+    free(all);
+    return most;
+}
+
+ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
+                       int64_t batch, double seconds, ls_bench_result *result, ls_err *err) {
+    pool p = {0};
+    pool_init(&p, model, compile, batch);
+    ls_feed feed = {.self = &p, .n_samples = p.n_samples, .fill = fill};
+    bench b = {.engine = engine,
+               .team = team,
+               .feed = &feed,
+               .batch = (size_t)batch,
+               .learning_rate = compile->optimizer.learning_rate};
+    b.index = ls_xcalloc(p.n_samples, sizeof *b.index);
+    b.verdict.sums = ls_xcalloc((size_t)ls_engine_n_sums(engine), sizeof *b.verdict.sums);
+    for (size_t i = 0; i < p.n_samples; i++) {
+        b.index[i] = (uint32_t)i;
+    }
+    *result = (ls_bench_result){0};
+    ls_status s = measure(&b, seconds, result, err);
+    result->rss_mb = s == LS_OK ? largest_rss_mb(team) : 0;
+    free(b.index);
+    free(b.verdict.sums);
+    pool_release(&p);
+    return s;
+}

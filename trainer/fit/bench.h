@@ -1,0 +1,27 @@
+/*
+ * Benchmark: training steps of a model on synthetic data that is in memory already.
+ *
+ * A step is what training does: forward, loss, backward with the all-reduce, the optimizer's update. After a warm-up
+ * (about a second) seven windows of equal step counts fill the seconds, each closed by a barrier.
+ */
+#ifndef LS_FIT_BENCH_H
+#define LS_FIT_BENCH_H
+
+#include "worker/engine/engine.h"
+#include "worker/reduce/team.h"
+
+typedef struct ls_bench_result {
+    double samples_per_s, low, high;          /* global rate: the median, slowest and fastest window */
+    double step_ms, step_ms_p10, step_ms_p90; /* of rank 0's steps */
+    double exposed_communication_ms;          /* a step: time that rank 0 waited for others or for the network */
+    double rss_mb;                            /* peak resident size of the largest rank */
+    double startup_s;                         /* from the launch of rank 0's process to the end of its first step */
+    double first_loss, last_loss;
+    uint64_t n_steps;
+} ls_bench_result;
+
+/* Collective. *result is right on rank 0. */
+ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
+                       int64_t batch, double seconds, ls_bench_result *result, ls_err *err) LS_MUST_CHECK;
+
+#endif
