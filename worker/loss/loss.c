@@ -6,11 +6,10 @@
 #include "worker/loss/loss_rows.h"
 
 static const ls_loss_class *const classes[] = {
-    &ls_loss_mean_squared_error,
-    &ls_loss_binary_crossentropy,
-    &ls_loss_categorical_crossentropy,
-    &ls_loss_sparse_categorical_crossentropy,
-    NULL,
+#define X(name) &ls_loss_##name,
+    LS_LOSS_LIST(X)
+#undef X
+        NULL,
 };
 
 const ls_loss_class *const *ls_loss_classes(void) {
@@ -59,5 +58,7 @@ ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
     LS_TRY(ls_json_get_bool(config, "from_logits", &out->from_logits, err));
     LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &out->label_smoothing, err));
     LS_TRY(ls_json_get_double(config, "delta", 0, 1e30, &out->a, err));
+    LS_TRY(ls_json_get_double(config, "under_cost", 0, 1e30, &out->a, err));
+    LS_TRY(ls_json_get_double(config, "over_cost", 0, 1e30, &out->b, err));
     return LS_OK;
 }

@@ -1,9 +1,14 @@
 /*
- * Adam and AMSGrad. t from 1:
- *   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  vhat = max(vhat, v) (AMSGrad, uncorrected)
- *   w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v or vhat) + eps)
- * Source: Kingma & Ba 2015, section 2 (last paragraph's order of computation); Reddi et al. 2018;
- * keras/optimizers/adam.py.
+ * The Adam family. t from 1; a = lr sqrt(1 - b2^t) / (1 - b1^t):
+ *   Adam     m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= a m / (sqrt(v) + eps)
+ *            AMSGrad: vhat = max(vhat, v), uncorrected, in the place of v
+ *   AdamW    first w -= lr wd w, then Adam
+ *   Adamax   u = max(b2 u, |g|);  w -= lr m / ((1 - b1^t) (u + eps))
+ *   Nadam    u_t = b1 (1 - 0.5 * 0.96^t), c_t = product of u_1..u_t
+ *            m^ = u_{t+1} m / (1 - c_t u_{t+1}) + (1 - u_t) g / (1 - c_t);  v^ = v / (1 - b2^t)
+ *            w -= lr m^ / (sqrt(v^) + eps)
+ * Source: Kingma & Ba 2015, sections 2 (last paragraph) and 7.1; Reddi et al. 2018; Loshchilov & Hutter 2019;
+ * Dozat 2016; keras/optimizers/{adam,adamw,adamax,nadam}.py (2.11-2.15).
  */
 #include <math.h>
 
@@ -15,6 +20,11 @@ static void defaults(ls_optimizer *o) {
     o->epsilon = 1e-7;
 }
 
+static void adamw_defaults(ls_optimizer *o) {
+    defaults(o);
+    o->weight_decay = 0.004;
+}
+
 static ls_status parse(ls_optimizer *o, ls_json config, ls_err *err) {
     LS_TRY(ls_json_get_double(config, "beta_1", 0, 1, &o->beta_1, err));
     LS_TRY(ls_json_get_double(config, "beta_2", 0, 1, &o->beta_2, err));
@@ -22,12 +32,18 @@ static ls_status parse(ls_optimizer *o, ls_json config, ls_err *err) {
     return ls_json_get_bool(config, "amsgrad", &o->amsgrad, err);
 }
 
-static const char *const *slots(const ls_optimizer *o) {
+static const char *const *adam_slots(const ls_optimizer *o) {
     static const char *const plain[] = {"m", "v", NULL}, *const amsgrad[] = {"m", "v", "vhat", NULL};
     return o->amsgrad ? amsgrad : plain;
 }
 
-static void update(const ls_optimizer *o, const ls_update *u) {
+static const char *const *adamax_slots(const ls_optimizer *o) {
+    static const char *const names[] = {"m", "u", NULL};
+    (void)o;
+    return names;
+}
+
+static void adam_update(const ls_optimizer *o, const ls_update *u) {
     float *restrict w = u->w, *restrict m = u->slot[0], *restrict v = u->slot[1], *restrict vhat = u->slot[2];
     const float *restrict g = u->g;
     const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon;
@@ -50,10 +66,71 @@ static void update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
+static void adamax_update(const ls_optimizer *o, const ls_update *u) {
+    float *restrict w = u->w, *restrict m = u->slot[0], *restrict largest = u->slot[1];
+    const float *restrict g = u->g;
+    const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon, c1 = (float)(1 - o->beta_1);
+    const float rate = (float)(u->learning_rate / (1 - pow(o->beta_1, (double)u->t)));
+    for (size_t i = 0; i < u->n; i++) {
+        m[i] = b1 * m[i] + c1 * g[i];
+        largest[i] = fmaxf(b2 * largest[i], fabsf(g[i]));
+        w[i] -= rate * m[i] / (largest[i] + eps);
+    }
+}
+
+static void nadam_update(const ls_optimizer *o, const ls_update *u) {
+    float *restrict w = u->w, *restrict m = u->slot[0], *restrict v = u->slot[1];
+    const float *restrict g = u->g;
+    double product = 1, now = 0;
+    for (uint64_t k = 1; k <= u->t; k++) { /* u_k tends to b1 fast: the rest of the product is a power */
+        now = o->beta_1 * (1 - 0.5 * pow(0.96, (double)k));
+        product *= now;
+        if (product < 1e-300) {
+            now = o->beta_1 * (1 - 0.5 * pow(0.96, (double)u->t));
+            product = 0;
+            break;
+        }
+    }
+    const double next = o->beta_1 * (1 - 0.5 * pow(0.96, (double)(u->t + 1)));
+    const float from_m = (float)(next / (1 - product * next)), from_g = (float)((1 - now) / (1 - product));
+    const float correct = (float)(1 / (1 - pow(o->beta_2, (double)u->t))), lr = (float)u->learning_rate;
+    const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon;
+    const float c1 = (float)(1 - o->beta_1), c2 = (float)(1 - o->beta_2);
+    for (size_t i = 0; i < u->n; i++) {
+        m[i] = b1 * m[i] + c1 * g[i];
+        v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
+        w[i] -= lr * (from_m * m[i] + from_g * g[i]) / (sqrtf(v[i] * correct) + eps);
+    }
+}
+
 const ls_optimizer_class ls_optimizer_adam = {.name = "Adam",
                                               .aliases = "adam",
                                               .keys = "beta_1 beta_2 epsilon amsgrad",
                                               .defaults = defaults,
                                               .parse = parse,
-                                              .slots = slots,
-                                              .update = update};
+                                              .slots = adam_slots,
+                                              .update = adam_update};
+
+const ls_optimizer_class ls_optimizer_adamw = {.name = "AdamW",
+                                               .aliases = "adamw",
+                                               .keys = "beta_1 beta_2 epsilon amsgrad",
+                                               .defaults = adamw_defaults,
+                                               .parse = parse,
+                                               .slots = adam_slots,
+                                               .update = adam_update};
+
+const ls_optimizer_class ls_optimizer_adamax = {.name = "Adamax",
+                                                .aliases = "adamax",
+                                                .keys = "beta_1 beta_2 epsilon",
+                                                .defaults = defaults,
+                                                .parse = parse,
+                                                .slots = adamax_slots,
+                                                .update = adamax_update};
+
+const ls_optimizer_class ls_optimizer_nadam = {.name = "Nadam",
+                                               .aliases = "nadam",
+                                               .keys = "beta_1 beta_2 epsilon schedule_decay",
+                                               .defaults = defaults,
+                                               .parse = parse,
+                                               .slots = adam_slots,
+                                               .update = nadam_update};

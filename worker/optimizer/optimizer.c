@@ -6,7 +6,12 @@
 #include "common/text.h"
 #include "worker/optimizer/optimizer_rows.h"
 
-static const ls_optimizer_class *const classes[] = {&ls_optimizer_sgd, &ls_optimizer_adam, NULL};
+static const ls_optimizer_class *const classes[] = {
+#define X(name) &ls_optimizer_##name,
+    LS_OPTIMIZER_LIST(X)
+#undef X
+        NULL,
+};
 
 /* Keys that every Keras optimizer's config may have. Those that ask for something that is not done are refused below.
  */

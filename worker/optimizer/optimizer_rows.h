@@ -1,10 +1,21 @@
-/* The rows of the table of optimizers; each lies in a file of its own. */
+/* The rows of the table of optimizers; each lies in the file of its family. */
 #ifndef LS_WORKER_OPTIMIZER_ROWS_H
 #define LS_WORKER_OPTIMIZER_ROWS_H
 
 #include "worker/optimizer/optimizer.h"
 
-extern const ls_optimizer_class ls_optimizer_sgd;
-extern const ls_optimizer_class ls_optimizer_adam;
+#define LS_OPTIMIZER_LIST(X) \
+    X(sgd)                   \
+    X(adagrad)               \
+    X(adadelta)              \
+    X(rmsprop)               \
+    X(adam)                  \
+    X(adamw)                 \
+    X(adamax)                \
+    X(nadam)
+
+#define X(name) extern const ls_optimizer_class ls_optimizer_##name;
+LS_OPTIMIZER_LIST(X)
+#undef X
 
 #endif
