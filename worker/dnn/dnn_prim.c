@@ -316,7 +316,7 @@ ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_p
     if (desc->scale) {
         args[n++] = LS_ARG_SCALE;
     }
-    if (desc->shift && !back) {
+    if (desc->shift) { /* 2.6 asks for it in the backward pass too */
         args[n++] = LS_ARG_SHIFT;
     }
     if (desc->relu && pass != LS_PASS_INFERENCE) {

@@ -125,7 +125,8 @@ static ls_status place_arena(ls_engine *e, ls_err *err) {
     LS_TRY(compile_plan(e, largest, !e->options.inference, &plan, err));
     int *ready = ls_xcalloc((size_t)e->model->n_weights + 1, sizeof *ready);
     for (int i = 0; i < e->model->n_weights; i++) {
-        ready[i] = ls_plan_ready_call(plan, e->model->weights[i]);
+        const ls_weight *w = e->model->weights[i];
+        ready[i] = ls_plan_has_gradient(plan, w) ? ls_plan_ready_call(plan, w) : LS_NO_GRADIENT;
     }
     ls_arena_place(e->arena, ready);
     free(ready);
@@ -284,6 +285,12 @@ static ls_status prepare_local(ls_engine *e, ls_err *err) {
     LS_TRY(place_arena(e, err));
     list_segments(e);
     cut_buckets(e);
+    int64_t largest = 0;
+    for (int i = 0; i < e->model->n_weights; i++) {
+        int64_t n = ls_shape_elems(&e->model->weights[i]->shape);
+        largest = e->model->weights[i]->constraint.class_ != NULL && n > largest ? n : largest;
+    }
+    e->constraint_scratch = largest > 0 && !e->options.inference ? ls_xcalloc((size_t)largest, sizeof(float)) : NULL;
     return LS_OK;
 }
 
@@ -349,6 +356,7 @@ void ls_engine_destroy(ls_engine *e) {
     free(e->segments);
     free(e->buckets);
     free(e->bucket_done);
+    free(e->constraint_scratch);
     free(e);
 }
 

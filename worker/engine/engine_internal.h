@@ -57,6 +57,7 @@ struct ls_engine {
     int n_segments;
     segment *segments; /* by offset; over the reduced part */
     bool regularized;
+    float *constraint_scratch; /* room for the largest constrained weight; NULL: none is constrained */
 
     uint64_t iterations;    /* updates done */
     double learning_rate;   /* of the current step */
@@ -78,6 +79,9 @@ void ls_engine_apply(void *context, size_t first, size_t n, const float *gradien
 void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, double *norms);
 void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total);
 bool ls_engine_needs_norms(const ls_engine *e);
+
+/* Collective over the node, after an update: projects the weights that have constraints. */
+void ls_engine_constrain(ls_engine *e);
 
 /* Samples [first, last) of lane `lane` when n samples are cut into n_lanes. */
 static inline size_t ls_engine_cut(size_t n, int n_lanes, int lane) {

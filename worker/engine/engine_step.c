@@ -196,6 +196,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     ls_status mine = lane_status(e, err);
     ls_reducer_verdict v;
     ls_reducer_finish(e->reducer, flags, mine, &v);
+    ls_engine_constrain(e);
     e->iterations++;
     e->weights_epoch++;
     return judge(e, &v, mine, penalty, verdict, err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/engine/engine_internal.h"
+#include "worker/model/constraint.h"
 
 static int segment_of(const ls_engine *e, size_t at) {
     int low = 0, high = e->n_segments - 1;
@@ -61,6 +62,12 @@ static void update_range(ls_engine *e, const segment *s, size_t first, size_t n,
         }
         gradient = g;
     }
+    if (o->weight_decay > 0) { /* decoupled: before the gradient's update */
+        const float keep = (float)(e->learning_rate * o->weight_decay);
+        for (size_t i = 0; i < n; i++) {
+            w[i] -= w[i] * keep;
+        }
+    }
     ls_update u = {
         .learning_rate = e->learning_rate, .t = e->iterations + 1, .w = w, .g = gradient, .n = n, .trust = 1};
     for (int k = 0; k < ls_optimizer_n_slots(o); k++) {
@@ -113,5 +120,23 @@ void ls_engine_norms_ready(void *context, const double *segment_norms, const dou
         s->clip = s->statistic      ? 1.0f
                   : o->clipnorm > 0 ? clip_factor(o->clipnorm, segment_norms[k])
                                     : clip_factor(o->global_clipnorm, total[0]);
+    }
+}
+
+/* Each constrained weight of this node's arena by one of the node's ranks: the same input gives the same bits on all.
+ */
+void ls_engine_constrain(ls_engine *e) {
+    int k = 0;
+    for (int i = 0; i < e->model->n_weights; i++) {
+        const ls_weight *w = e->model->weights[i];
+        if (w->constraint.class_ == NULL || !w->trainable || k++ % e->team->n_local != e->team->local) {
+            continue;
+        }
+        ls_arena_get(e->arena, w, ls_reducer_params(e->reducer), e->constraint_scratch);
+        ls_constraint_apply(w, e->constraint_scratch);
+        ls_arena_set(e->arena, w, ls_reducer_params(e->reducer), e->constraint_scratch);
+    }
+    if (e->constraint_scratch != NULL) {
+        ls_team_node_barrier(e->team);
     }
 }

@@ -89,10 +89,13 @@ static ls_status read_elu(ls_json config, ls_act_attr *out, ls_err *err) {
     return read_number(config, "alpha", &out->alpha, err);
 }
 
+/* x where x > theta, else 0: a relu whose threshold is the next number above theta. */
 static ls_status read_thresholded(ls_json config, ls_act_attr *out, ls_err *err) {
-    *out = plain(LS_ACT_STEP);
-    out->threshold = 1;
-    return read_number(config, "theta", &out->threshold, err);
+    float theta = 1;
+    *out = plain(LS_ACT_RELU);
+    LS_TRY(read_number(config, "theta", &theta, err));
+    out->threshold = nextafterf(theta, INFINITY);
+    return LS_OK;
 }
 
 /* axis: -1, or [-1] where a list was written; kept negative until the input's rank is known. */

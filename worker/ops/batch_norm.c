@@ -235,6 +235,7 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
         refs.of[LS_ARG_DIFF_SCALE] = gradient_of(p, w.gamma, n_bytes);
     }
     if (w.beta != NULL) {
+        refs.of[LS_ARG_SHIFT] = ls_plan_weight(p, w.beta);
         refs.of[LS_ARG_DIFF_SHIFT] = gradient_of(p, w.beta, n_bytes);
     }
     refs.of[LS_ARG_DIFF_SRC] = ls_plan_wants_grad(p, node->in[0])

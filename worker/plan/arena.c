@@ -23,9 +23,9 @@ void ls_arena_destroy(ls_arena *arena) {
     }
 }
 
-/* 0: reduced parameters, 1: statistics, 2: frozen. */
-static int region(const ls_weight *w) {
-    return w->role == LS_WEIGHT_STAT ? 1 : w->trainable ? 0 : 2;
+/* 0: reduced parameters, 1: statistics, 2: without a gradient. */
+static int region(const ls_weight *w, const int *ready) {
+    return ready[w->id] == LS_NO_GRADIENT ? 2 : w->role == LS_WEIGHT_STAT ? 1 : 0;
 }
 
 void ls_arena_place(ls_arena *a, const int *ready) {
@@ -36,10 +36,10 @@ void ls_arena_place(ls_arena *a, const int *ready) {
         int first = placed;
         for (int i = 0; i < n; i++) {
             const ls_weight *w = a->model->weights[i];
-            if (region(w) != r) {
+            if (region(w, ready) != r) {
                 continue;
             }
-            a->slot[i].ready = ready != NULL ? ready[i] : -1;
+            a->slot[i].ready = ready[i];
             int k = placed++; /* insertion sort by readiness; Keras's order among equals */
             while (k > first && a->slot[a->order[k - 1]].ready > a->slot[i].ready) {
                 a->order[k] = a->order[k - 1];

@@ -2,8 +2,8 @@
  * The arenas: where each weight lies in the flat parameter and gradient arrays, and in which layout.
  *
  * Order: trainable parameters in the order in which their gradients become ready in the backward pass (so that a bucket
- * of the all-reduce is one range), then moving statistics (whose "gradient" is the batch's value), then frozen weights,
- * which have no gradient. Each weight starts on a 64-byte boundary; padding is zero and stays zero.
+ * of the all-reduce is one range), then moving statistics (whose "gradient" is the batch's value), then weights
+ * without a gradient. Each weight starts on a 64-byte boundary; padding is zero and stays zero.
  */
 #ifndef LS_WORKER_ARENA_H
 #define LS_WORKER_ARENA_H
@@ -31,8 +31,10 @@ typedef struct ls_arena {
 ls_arena *ls_arena_create(const ls_model *model);
 void ls_arena_destroy(ls_arena *arena);
 
-/* Fixes offsets; ready[weight id] is the backward call after which the gradient is complete (-1: none). Weights whose
+/* Fixes offsets; ready[weight id] is the backward call after which the gradient is complete (-1: before the backward
+ * pass), or LS_NO_GRADIENT: nothing writes it (frozen weights; moving statistics that nothing updates). Weights whose
  * layout no plan asked for lie in Keras's order. */
+enum { LS_NO_GRADIENT = -2 };
 void ls_arena_place(ls_arena *arena, const int *ready);
 
 /* Copies one weight (or its gradient, or an optimizer slot) between an arena and Keras's order. */

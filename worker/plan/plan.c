@@ -355,7 +355,7 @@ static ls_status compile_backward(ls_plan *p, const bool *loss_takes_over, ls_er
     }
     for (int i = 0; i < p->model->n_weights; i++) { /* no gradient came: it is zero, not what was there before */
         const ls_weight *w = p->model->weights[i];
-        if (!p->written[i] && (w->trainable || w->role == LS_WEIGHT_STAT)) {
+        if (!p->written[i] && w->trainable) {
             ls_ref r = ls_plan_dweight(p, w);
             ls_plan_emit_zero(p, LS_PHASE_BACKWARD, r, p->arena->slot[i].n_elems * sizeof(float));
         }

@@ -182,6 +182,8 @@ void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *cont
 
 /* Index of the backward call after which the weight's gradient is complete and its value is no longer read. */
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w);
+/* Whether the plan writes a gradient (a statistic's value) for the weight. */
+bool ls_plan_has_gradient(const ls_plan *p, const ls_weight *w);
 int ls_plan_n_backward(const ls_plan *p);
 
 /* For profiles, summaries and tests. */

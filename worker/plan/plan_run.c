@@ -33,6 +33,9 @@ void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *cont
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {
     return p->ready[w->id];
 }
+bool ls_plan_has_gradient(const ls_plan *p, const ls_weight *w) {
+    return p->written[w->id];
+}
 int ls_plan_n_backward(const ls_plan *p) {
     return p->list[LS_PHASE_BACKWARD].n;
 }
