@@ -225,7 +225,7 @@ static ls_status fail_write(const writing *w, const char *path, int error, ls_er
 /* The sealed file at `temporary`; messages name `path`. */
 static ls_status write_sealed(const ls_checkpoint *ckpt, const char *temporary, const char *path, ls_err *err) {
     writing w = {.ckpt = ckpt};
-    ls_status s = ls_h5_create_watched(temporary, &w.write_error, &w.file, err);
+    ls_status s = ls_h5_create_watched(temporary, "checkpoint", &w.write_error, &w.file, err);
     if (s == LS_OK) {
         w.checksums = json_object();
         s = write_everything(&w, err);

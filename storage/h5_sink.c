@@ -11,6 +11,7 @@
 #include "storage/h5_private.h"
 
 typedef struct {
+    const char *fault_place;
     int *error;
 } sink_access;
 
@@ -18,6 +19,7 @@ typedef struct {
     H5FD_t pub; /* must be first: HDF5 hands this part around */
     int fd;
     haddr_t eoa, eof; /* end of allocated space; end of what was written */
+    const char *fault_place;
     int *error;
 } sink;
 
@@ -38,7 +40,8 @@ static H5FD_t *sink_open(const char *name, unsigned flags, hid_t fapl, haddr_t m
         return NULL;
     }
     s->error = access->error;
-    int fault = ls_fault_at("checkpoint");
+    s->fault_place = access->fault_place;
+    int fault = ls_fault_at(s->fault_place);
     s->fd = fault ? -1 : open(name, mode, 0666);
     if (s->fd < 0) {
         note(s, fault ? fault : errno);
@@ -109,7 +112,7 @@ static herr_t sink_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr
     (void)dxpl;
     sink *s = (sink *)file;
     size_t done = 0;
-    int fault = *s->error == 0 ? ls_fault_at("checkpoint") : 0;
+    int fault = *s->error == 0 ? ls_fault_at(s->fault_place) : 0;
     if (fault) {
         note(s, fault);
     }
@@ -162,13 +165,13 @@ static const H5FD_class_t sink_class = {
     .fl_map = H5FD_FLMAP_DICHOTOMY,
 };
 
-ls_status ls_h5_create_watched(const char *path, int *write_error, ls_h5 **file, ls_err *err) {
+ls_status ls_h5_create_watched(const char *path, const char *fault_place, int *write_error, ls_h5 **file, ls_err *err) {
     LS_H5_GUARD;
     static hid_t driver = -1; /* under the library's lock */
     if (driver < 0) {
         driver = H5FDregister(&sink_class);
     }
-    sink_access info = {write_error};
+    sink_access info = {fault_place, write_error};
     LS_H5_SCOPED access = H5Pcreate(H5P_FILE_ACCESS);
     LS_H5_SCOPED creation = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);

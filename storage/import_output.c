@@ -6,9 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/fault.h"
 #include "common/file.h"
 #include "common/memory.h"
-#include "storage/dataset.h"
+#include "storage/h5_sink.h"
 
 enum { BLOCK_BYTES = 1 << 20 };
 
@@ -35,8 +36,9 @@ ls_status ls_import_begin(ls_import_output *output, const char *path, const ls_i
     *output = (ls_import_output){.options = options};
     LS_TRY(check_replaceable(path, err));
     char *temporary = ls_xprintf("%s.tmp.%d", path, (int)getpid());
-    ls_status s = ls_h5_create(temporary, &output->file, err);
+    ls_status s = ls_h5_create_watched(temporary, "import", &output->write_error, &output->file, err);
     if (s != LS_OK) {
+        unlink(temporary); /* it may fail after the file was made */
         free(temporary);
         return s;
     }
@@ -52,7 +54,7 @@ ls_status ls_import_add(ls_import_output *output, const char *path, ls_h5_type t
         .gzip = gzip, .shuffle = gzip > 0 && ls_h5_type_bytes(type) > 1, .fletcher32 = gzip > 0};
     LS_ASSERT(output->n_arrays < LS_IMPORT_ARRAYS_MAX);
     ls_import_array *added = &output->arrays[output->n_arrays];
-    *added = (ls_import_array){0};
+    *added = (ls_import_array){.output = output};
     LS_TRY(ls_h5_array_create(output->file, path, type, rank, dims, &storage, &added->handle, err));
     output->n_arrays++;
     added->path = ls_xstrdup(path);
@@ -61,11 +63,18 @@ ls_status ls_import_add(ls_import_output *output, const char *path, ls_h5_type t
     return LS_OK;
 }
 
+/* The sink keeps write errors from HDF5, so they are asked for here. */
+static ls_status check_written(const ls_import_output *output, ls_err *err) {
+    return output->write_error == 0
+               ? LS_OK
+               : ls_fail(err, LS_EIO, "%s: cannot be written: %s", output->path, strerror(output->write_error));
+}
+
 ls_status ls_import_rows(ls_import_array *array, uint64_t n_rows, const void *rows, ls_err *err) {
     LS_TRY(ls_h5_array_write(array->handle, array->n_written, n_rows, rows, err));
     ls_hash_add(array->hash, rows, n_rows * ls_h5_array_info(array->handle)->row_bytes);
     array->n_written += n_rows;
-    return LS_OK;
+    return check_written(array->output, err);
 }
 
 static ls_status complete(ls_import_output *output, ls_err *err) {
@@ -87,6 +96,9 @@ static ls_status complete(ls_import_output *output, ls_err *err) {
     ls_h5 *file = output->file;
     output->file = NULL;
     LS_TRY(ls_h5_close(file, err));
+    LS_TRY(check_written(output, err));
+    output->write_error = ls_fault_at("import");
+    LS_TRY(check_written(output, err));
     return ls_file_sync(output->temporary, err);
 }
 
@@ -131,8 +143,9 @@ static ls_status verify(ls_import_output *output, ls_err *err) {
 }
 
 static ls_status publish(ls_import_output *output, ls_err *err) {
-    if (rename(output->temporary, output->path) != 0) {
-        return ls_fail(err, LS_EIO, "%s: cannot be given its name: %s", output->path, strerror(errno));
+    int fault = ls_fault_at("import");
+    if (fault != 0 || rename(output->temporary, output->path) != 0) {
+        return ls_fail(err, LS_EIO, "%s: cannot be given its name: %s", output->path, strerror(fault ? fault : errno));
     }
     char *folder = ls_path_folder(output->path);
     ls_status s = ls_folder_sync(folder, err);

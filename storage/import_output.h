@@ -1,4 +1,5 @@
-/* The output of an importer: a temporary HDF5 file that is checked and then renamed. Used by storage/import_*.c. */
+/* The output of an importer: a temporary HDF5 file that is checked and then renamed. Used by storage/import_*.c. Its
+ * creation, every write, its fsync and its rename pass the fault place "import" (common/fault.h). */
 #ifndef LS_STORAGE_IMPORT_OUTPUT_H
 #define LS_STORAGE_IMPORT_OUTPUT_H
 
@@ -9,6 +10,7 @@
 enum { LS_IMPORT_ARRAYS_MAX = 16 };
 
 typedef struct ls_import_array {
+    struct ls_import_output *output;
     ls_h5_array *handle;                 /* NULL once complete */
     char *path;                          /* "/train/x" */
     ls_hash *hash;                       /* of the bytes written so far; NULL once complete */
@@ -19,13 +21,14 @@ typedef struct ls_import_array {
 typedef struct ls_import_output {
     char *path, *temporary;
     ls_h5 *file;
+    int write_error; /* errno of the first write that failed (storage/h5_sink.h) */
     const ls_import_options *options;
     ls_import_array arrays[LS_IMPORT_ARRAYS_MAX];
     int n_arrays;
 } ls_import_output;
 
-/* Creates the temporary file. After success exactly one of _commit and _abandon must be called, also after a failure of
- * what lies between. */
+/* Creates the temporary file; output must stay where it is. After success exactly one of _commit and _abandon must be
+ * called, also after a failure of what lies between. */
 ls_status ls_import_begin(ls_import_output *output, const char *path, const ls_import_options *options,
                           ls_err *err) LS_MUST_CHECK;
 
