@@ -22,15 +22,20 @@ void ls_progress_bucket(ls_progress *row, int bucket) {
 }
 
 ls_wait ls_wait_begin(ls_progress *row, bool oversubscribed) {
-    return (ls_wait){.row = row, .rank = LS_ANYBODY, .oversubscribed = oversubscribed};
+    return (ls_wait){.row = row, .rank = LS_ANYBODY, .wanted = -1, .oversubscribed = oversubscribed};
+}
+
+static void publish(const ls_wait *w) {
+    atomic_store_explicit(&w->row->hearsay, w->hearsay, memory_order_relaxed);
+    atomic_store_explicit(&w->row->wanted, w->wanted, memory_order_relaxed);
+    atomic_store_explicit(&w->row->waiting, w->rank, memory_order_release);
 }
 
 void ls_wait_for(ls_wait *w, int rank, bool hearsay) {
     w->rank = rank;
     w->hearsay = hearsay;
     if (w->idle_since_ns != 0) {
-        atomic_store_explicit(&w->row->hearsay, hearsay, memory_order_relaxed);
-        atomic_store_explicit(&w->row->waiting, rank, memory_order_relaxed);
+        publish(w);
     }
 }
 
@@ -57,8 +62,8 @@ static inline void breathe(void) {
 void ls_wait_pause(ls_wait *w) {
     if (w->idle_since_ns == 0) {
         w->idle_since_ns = ls_now_ns();
-        atomic_store_explicit(&w->row->hearsay, w->hearsay, memory_order_relaxed);
-        atomic_store_explicit(&w->row->waiting, w->rank, memory_order_release);
+        atomic_store_explicit(&w->row->since_ns, w->idle_since_ns, memory_order_relaxed);
+        publish(w);
     }
     int spin = w->oversubscribed ? 0 : SPIN_TURNS;
     int yield = spin + (w->oversubscribed ? CROWDED_YIELD_TURNS : YIELD_TURNS);

@@ -36,6 +36,7 @@ typedef struct ls_progress {
     _Atomic int32_t bucket;  /* next bucket that this rank has to make ready; -1 outside the backward pass */
     _Atomic int32_t waiting; /* the rank it waits for, LS_NOBODY while it computes, LS_ANYBODY when it cannot tell */
     _Atomic int32_t hearsay; /* the rank waited for may itself be waiting (it answers for others) */
+    _Atomic int32_t wanted;  /* the bucket it waits for; -1: something else */
     _Atomic uint64_t step;
     _Atomic int64_t since_ns; /* when it last got on (ls_now_ns) */
     _Atomic int64_t wait_ns;  /* time spent waiting, in all; written by the rank itself */
@@ -58,6 +59,7 @@ typedef struct ls_wait {
     ls_progress *row;
     int rank; /* whom it waits for; LS_ANYBODY until named */
     bool hearsay, oversubscribed;
+    int wanted; /* bucket, for the watchdog's sentence; -1 */
     int turns;
     int64_t idle_since_ns; /* 0: not idle */
 } ls_wait;

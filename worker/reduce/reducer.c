@@ -283,6 +283,7 @@ static void name_whom(ls_reducer *r, ls_wait *w) {
     const ls_team *t = r->team;
     int late = 0, ready = count_ready(r, &late), m;
     bool own = r->own_done < r->n_own, help = r->help_sent < r->n_help;
+    w->wanted = own ? r->own[r->own_done].slice.bucket : help ? r->help[r->help_sent].slice.bucket : -1;
     if ((own && r->own[r->own_done].slice.bucket >= ready) || (help && r->help[r->help_sent].slice.bucket >= ready)) {
         ls_wait_for(w, t->node_first[t->node] + late, false);
     } else if (own && (m = lacking(r, &r->own[r->own_done])) >= 0) {

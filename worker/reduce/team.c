@@ -18,12 +18,16 @@ enum { FINISH_S = 60, ABORT_S = 5 };
 
 /* The program's own exit code for "did not come to an end": async-signal-safe, for a deadline's handler. */
 static volatile sig_atomic_t deadline_code = 1;
+static volatile sig_atomic_t deadline_victim;
 static char deadline_text[256];
 
 static void on_deadline(int signal_number) {
     (void)signal_number;
     ssize_t ignored = write(STDERR_FILENO, deadline_text, strlen(deadline_text));
     (void)ignored;
+    if (deadline_victim > 0) {
+        kill(deadline_victim, SIGKILL);
+    }
     _exit(deadline_code);
 }
 
@@ -139,9 +143,11 @@ static void take_seats(ls_team *team, MPI_Comm node) {
 }
 
 static ls_status initialise_mpi(int *argc, char ***argv, ls_err *err) {
-    /* A process that no mpirun started is a team of one; without this Open MPI would start a daemon for it. */
     if (getenv("OMPI_COMM_WORLD_SIZE") == NULL && getenv("PMIX_RANK") == NULL && getenv("PMI_RANK") == NULL) {
+        /* Nobody's mpirun: a team of one, for which Open MPI would otherwise start a daemon. */
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    } else {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a rank does not outlive the daemon that launched it */
     }
     int there = 0, level = MPI_THREAD_SINGLE;
     MPI_Initialized(&there);
@@ -191,6 +197,13 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
     return LS_OK;
 }
 
+void ls_team_forget_progress(ls_team *team) {
+    ls_progress *row = &team->mpi->private_row;
+    row->wait_ns = team->progress->wait_ns;
+    row->waiting = LS_NOBODY;
+    team->progress = row;
+}
+
 void ls_team_finish(ls_team *team, ls_status status) {
     if (team == NULL) {
         return;
@@ -200,7 +213,6 @@ void ls_team_finish(ls_team *team, ls_status status) {
     snprintf(text, sizeof text, "lockstep: error: rank %d on %s: the other ranks did not come to the end within %d s\n",
              team->rank, team->hosts[team->rank], FINISH_S);
     set_deadline(FINISH_S, code != 0 ? code : 1, text);
-    team->progress = &team->mpi->private_row;
     ls_team_barrier(team);
     if (team->local == 0) {
         MPI_Comm_free(&team->mpi->leaders);
@@ -217,12 +229,18 @@ void ls_team_finish(ls_team *team, ls_status status) {
 }
 
 void ls_team_abort(ls_team *team, ls_status status, const char *sentence) {
+    ls_team_abort_with(team, status, sentence, 0);
+}
+
+void ls_team_abort_with(ls_team *team, ls_status status, const char *sentence, int victim) {
     int code = ls_status_exit_code(status);
     code = code != 0 ? code : 1;
+    /* Before the first word: standard error may be what everything is stuck on. */
+    deadline_victim = victim;
+    set_deadline(ABORT_S, code, "");
     if (sentence != NULL) {
         ls_error("%s", sentence);
     }
-    set_deadline(ABORT_S, code, "");
     if (team != NULL) {
         MPI_Abort(MPI_COMM_WORLD, code);
     }

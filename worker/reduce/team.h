@@ -37,6 +37,7 @@ typedef struct ls_team {
     bool oversubscribed;   /* more ranks than cores on this machine: waits must yield at once */
     ls_progress *progress; /* this rank's row; private until the watchdog shares it */
     struct ls_team_mpi *mpi;
+    struct ls_watchdog *watchdog; /* NULL: not started */
 } ls_team;
 
 /* Collective, once a process. Calls MPI_Init_thread; works without mpirun as one rank. Sets the log's rank. LS_EINPUT
@@ -47,8 +48,15 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) LS
  * `status`'s code and a sentence). NULL is fine. */
 void ls_team_finish(ls_team *team, ls_status status);
 
+/* Local: gives the team a private progress row again (the watchdog lets go of the shared one). */
+void ls_team_forget_progress(ls_team *team);
+
 /* Local; never returns: prints rank, host and the sentence, and ends all ranks with the status's exit code. */
 _Noreturn void ls_team_abort(ls_team *team, ls_status status, const char *sentence);
+
+/* The same, and kills process `victim` of this machine (a rank that no longer answers) if that alone does not end all
+ * within seconds. 0: none. */
+_Noreturn void ls_team_abort_with(ls_team *team, ls_status status, const char *sentence, int victim);
 
 /* Collective. */
 void ls_team_barrier(ls_team *team);

@@ -6,12 +6,10 @@
  *
  *   rank 3 on node2 has not reached bucket 5 of step 812 for 60 s
  *
- * and the job ends: the culprit (a process of this job on this node) is killed, MPI_Abort is called, and where that
- * does not end this process within seconds, it exits by itself. A rank on another node is seen only through those who
- * wait for it; the watchdogs of its own node get some seconds to speak first. A rank whose process has gone without a
- * word, or that left politely while others wait for it, is named in the same way.
- *
- * Also asks the kernel to kill this rank when its launcher dies (PR_SET_PDEATHSIG), so that nothing is left behind.
+ * and the job ends with LS_ESTALLED: MPI_Abort, and where that does not end this process within seconds, the culprit (a
+ * process of this job on this node) is killed and this one exits by itself. A rank that left politely while others wait
+ * for it is named as well. A rank on another node is seen only through those who wait for it; the watchdogs of its own
+ * node get some seconds to speak first. Time that the watchdog itself was stopped (a suspended job) does not count.
  */
 #ifndef LS_WORKER_WATCHDOG_H
 #define LS_WORKER_WATCHDOG_H
@@ -23,14 +21,15 @@ typedef struct ls_watchdog_options {
     double limit_s[LS_DOING_COUNT]; /* by phase; 0: never. Negative: the default */
 } ls_watchdog_options;
 
-/* Defaults: 600 s for set-up, checkpoint and finish, 60 s a step of training or validation. */
+/* Defaults: 600 s for set-up, checkpoint and finish, 60 s between signs of life in training and validation. A phase is
+ * entered by all ranks alike: those who wait for a checkpoint that rank 0 writes are in the checkpoint phase too. */
 void ls_watchdog_options_init(ls_watchdog_options *o);
 
 /* Collective. From here on team->progress is shared with the node, and the phase is LS_DOING_SETUP. Who gets on says so
  * with ls_progress_phase(team->progress, ...): the reducer does for each step and bucket, the training loop for the
  * rest. */
 ls_status ls_watchdog_start(ls_team *team, const ls_watchdog_options *options, ls_err *err) LS_MUST_CHECK;
-/* Collective over the ranks of a node. Legal when not started. */
+/* Local: this rank is watched no more, and leaves. Legal when not started. */
 void ls_watchdog_stop(ls_team *team);
 
 #endif
