@@ -125,7 +125,8 @@ ls_status ls_checkpoint_write(const ls_checkpoint *ckpt, const char *path, ls_er
 /* Reads a Lockstep checkpoint, checking seal and every checksum, or a file written by Keras 2 or 3 with save() or
  * save_weights() to .h5, in any of their spellings: weights of any number type (converted to f32), fixed or variable
  * strings, lists cut in parts, compressed arrays, names without ":0". Layers come in layer_names order. *ckpt is
- * overwritten on success, untouched on failure.
+ * overwritten on success, untouched on failure. A file of another program has no seal, and HDF5 1.10 itself can die of
+ * some kinds of damage in one that holds strings of variable length.
  * LS_EINPUT: no such file, not a Keras HDF5 file. LS_ECORRUPT: damaged. LS_EIO, LS_ENOMEM. */
 ls_status ls_checkpoint_read(const char *path, ls_checkpoint *ckpt, ls_err *err) LS_MUST_CHECK;
 

@@ -15,6 +15,15 @@
 
 enum { LS_CKPT_FORMAT = 1 };
 
+/* Arrays pass through HDF5 in slices of about so many bytes, so that the library's lock is free again for the threads
+ * that feed the training. */
+enum { LS_CKPT_SLICE_BYTES = 8 << 20 };
+
+/* Rows of a slice, at least 1. */
+static inline uint64_t ls_ckpt_slice_rows(const ls_h5_info *info) {
+    return info->row_bytes == 0 || info->row_bytes > LS_CKPT_SLICE_BYTES ? 1 : LS_CKPT_SLICE_BYTES / info->row_bytes;
+}
+
 /* The adders of checkpoint.h, with .data left NULL; *array may move when the next one is added. */
 ls_status ls_ckpt_describe_weight(ls_checkpoint *ckpt, const char *name, int rank, const uint64_t *dims,
                                   ls_checkpoint_array **array, ls_err *err) LS_MUST_CHECK;

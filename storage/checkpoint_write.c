@@ -28,12 +28,26 @@ typedef struct {
     json_t *checksums;
 } writing;
 
+static ls_status write_slices(ls_h5_array *to, const ls_checkpoint_array *array, ls_err *err) {
+    const ls_h5_info *info = ls_h5_array_info(to);
+    uint64_t slice = ls_ckpt_slice_rows(info), n;
+    for (uint64_t row = 0; row < info->n_rows; row += n) {
+        n = info->n_rows - row < slice ? info->n_rows - row : slice;
+        LS_TRY(ls_h5_array_write(to, row, n, (const char *)array->data + row * info->row_bytes, err));
+    }
+    return LS_OK;
+}
+
 static ls_status write_array(writing *w, const char *path, const ls_checkpoint_array *array, ls_err *err) {
     LS_ASSERT(array->data != NULL);
     char hex[17];
     snprintf(hex, sizeof hex, "%016llx", (unsigned long long)ls_hash64(array->data, array->n_bytes));
     json_object_set_new(w->checksums, path, json_string(hex));
-    LS_TRY(ls_h5_write(w->file, path, array->type, array->rank, array->dims, array->data, NULL, err));
+    ls_h5_array *to;
+    LS_TRY(ls_h5_array_create(w->file, path, array->type, array->rank, array->dims, NULL, &to, err));
+    ls_status s = write_slices(to, array, err);
+    ls_status closed = ls_h5_array_close(to, s == LS_OK ? err : NULL);
+    LS_TRY(s != LS_OK ? s : closed);
     return w->write_error == 0 ? LS_OK : LS_EIO; /* the sentence is made when all is closed */
 }
 
@@ -236,7 +250,11 @@ static ls_status write_sealed(const ls_checkpoint *ckpt, const char *temporary, 
     if (s == LS_OK && w.write_error == 0) {
         s = ls_seal_write(temporary, &w.write_error, err);
     }
-    return w.write_error != 0 ? fail_write(&w, path, w.write_error, err) : s;
+    if (w.write_error != 0) {
+        unlink(temporary); /* before the free room is told */
+        s = fail_write(&w, path, w.write_error, err);
+    }
+    return s;
 }
 
 ls_status ls_checkpoint_write(const ls_checkpoint *ckpt, const char *path, ls_err *err) {

@@ -111,6 +111,25 @@ static void special_values_survive(void **state) {
     free(path);
 }
 
+/* More than one slice of 8 MiB, the last one smaller. */
+static void a_large_array_comes_back(void **state) {
+    char *path = ls_path_join(*state, "a.h5");
+    ls_checkpoint c = {.has_state = true}, back;
+    const uint64_t dims[] = {5000, 500};
+    float *x;
+    assert_ok(ls_checkpoint_add_layer(&c, "dense", err));
+    assert_ok(ls_checkpoint_add_weight(&c, "kernel:0", 2, dims, &x, err));
+    for (size_t i = 0; i < 2500000; i++) {
+        x[i] = (float)i;
+    }
+    assert_ok(ls_checkpoint_write(&c, path, err));
+    assert_ok(ls_checkpoint_read(path, &back, err));
+    assert_same_array(&back.layers[0].weights[0], &c.layers[0].weights[0]);
+    ls_checkpoint_release(&back);
+    ls_checkpoint_release(&c);
+    free(path);
+}
+
 /* 64,512 bytes is where Keras cuts a list of names; a model_config may be of any length. */
 static void long_lists_and_texts(void **state) {
     char *path = ls_path_join(*state, "a.h5"), name[128];
@@ -274,6 +293,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(same_content_same_bytes, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(inspect_keeps_shapes_only, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(special_values_survive, folder_setup, folder_teardown),
+        cmocka_unit_test_setup_teardown(a_large_array_comes_back, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(long_lists_and_texts, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(the_layout_is_keras, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(bad_names_are_refused, folder_setup, folder_teardown),
