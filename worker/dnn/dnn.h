@@ -113,13 +113,14 @@ typedef struct ls_pool_desc {
 } ls_pool_desc;
 ls_status ls_prim_pool(ls_prim **out, const ls_pool_desc *desc, ls_pass pass, int n_threads, ls_err *err) LS_MUST_CHECK;
 
-/* Over axis 1 of src. TRAINING computes and leaves mean and variance (biased); INFERENCE reads them; BACKWARD_DATA
- * writes diff_src and, where scale or shift, their gradients (batch statistics). relu: fused; its mask is the
- * workspace. */
+/* Over axis 1 of src. TRAINING computes and leaves mean and variance (biased); INFERENCE reads them, as TRAINING does
+ * with given_stats; BACKWARD_DATA writes diff_src and, where scale or shift, their gradients. relu: fused; its mask is
+ * the workspace. */
 typedef struct ls_batch_norm_desc {
     ls_md src;
     float epsilon;
     bool scale, shift, relu;
+    bool given_stats;
 } ls_batch_norm_desc;
 ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads,
                              ls_err *err) LS_MUST_CHECK;

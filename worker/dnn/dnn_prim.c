@@ -294,7 +294,8 @@ static dnnl_primitive_desc_t describe_batch_norm(request *r, const ls_batch_norm
                                                  dnnl_primitive_desc_t hint) {
     dnnl_memory_desc_t src = ls_dnn_md(&d->src);
     unsigned flags = (d->scale ? dnnl_use_scale : 0u) | (d->shift ? dnnl_use_shift : 0u) |
-                     (d->relu ? dnnl_fuse_norm_relu : 0u) | (pass == LS_PASS_INFERENCE ? dnnl_use_global_stats : 0u);
+                     (d->relu ? dnnl_fuse_norm_relu : 0u) |
+                     (pass == LS_PASS_INFERENCE || d->given_stats ? dnnl_use_global_stats : 0u);
     dnnl_batch_normalization_desc_t op;
     if (pass == LS_PASS_BACKWARD_DATA) {
         r->status = dnnl_batch_normalization_backward_desc_init(
@@ -316,7 +317,7 @@ ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_p
     if (desc->scale) {
         args[n++] = LS_ARG_SCALE;
     }
-    if (desc->shift) { /* 2.6 asks for it in the backward pass too */
+    if (desc->shift) { /* backward does not use it but counts its arguments */
         args[n++] = LS_ARG_SHIFT;
     }
     if (desc->relu && pass != LS_PASS_INFERENCE) {
@@ -335,7 +336,7 @@ ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_p
     args[n] = LS_ARG_COUNT;
     unsigned writes = back ? 1u << LS_ARG_DIFF_SRC | 1u << LS_ARG_DIFF_SCALE | 1u << LS_ARG_DIFF_SHIFT
                            : 1u << LS_ARG_DST | 1u << LS_ARG_WORKSPACE;
-    if (pass == LS_PASS_TRAINING) {
+    if (pass == LS_PASS_TRAINING && !desc->given_stats) {
         writes |= 1u << LS_ARG_MEAN | 1u << LS_ARG_VARIANCE;
     }
     request r = {"batch normalisation", &desc->src, NULL, &desc->src, dnnl_success};

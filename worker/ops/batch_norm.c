@@ -2,9 +2,8 @@
  * Batch normalisation over one axis: y = gamma (x - mean) / sqrt(variance + epsilon) + beta.
  *
  * Training takes mean and variance of the lane's rows and leaves them, times run->stat_scale, as the "gradients" of the
- * moving statistics; inference and frozen layers take the moving statistics.
+ * moving statistics; inference and frozen layers take the moving statistics as constants.
  */
-#include <math.h>
 #include <stdlib.h>
 
 #include "common/memory.h"
@@ -56,8 +55,11 @@ static ls_batch_norm_desc describe(const ls_plan *p, const ls_node *node) {
     const ls_batch_norm_attr *a = node->attr;
     bn_shape s = shape_of(p, node);
     int64_t c = s.channels;
-    ls_batch_norm_desc d = {
-        .epsilon = a->epsilon, .scale = a->scale, .shift = a->center, .relu = ls_plan_fused(p, node) != NULL};
+    ls_batch_norm_desc d = {.epsilon = a->epsilon,
+                            .scale = a->scale,
+                            .shift = a->center,
+                            .relu = ls_plan_fused(p, node) != NULL,
+                            .given_stats = a->frozen};
     if (s.after == 1) {
         d.src = (ls_md){.rank = 4, .dim = {s.rows, c, 1, s.before}, .stride = {s.before * c, 1, s.before * c, c}};
     } else {
@@ -112,7 +114,8 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     ls_dtype dtype = ls_plan_compute(p);
     bool batch = uses_batch(p, node);
     ls_prim *prim;
-    LS_TRY(ls_prim_batch_norm(&prim, &d, batch ? LS_PASS_TRAINING : LS_PASS_INFERENCE, ls_plan_threads(p), err));
+    LS_TRY(ls_prim_batch_norm(&prim, &d, ls_plan_training(p) ? LS_PASS_TRAINING : LS_PASS_INFERENCE, ls_plan_threads(p),
+                              err));
     for (int i = 0; i < node->n_weights; i++) {
         ls_plan_weight_layout(p, node->weights[i], NULL);
     }
@@ -145,65 +148,6 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     return LS_OK;
 }
 
-/* ---- backward of a frozen layer: dx = dy gamma / sqrt(variance + epsilon), and the gradients of gamma and beta where
- * somebody wants them are not defined: a frozen layer does not learn ---- */
-
-typedef struct frozen_state {
-    bn_shape shape;
-    float epsilon;
-    ls_dtype dtype;
-} frozen_state;
-
-typedef struct frozen_work {
-    const frozen_state *s;
-    const void *dy;
-    void *dx;
-    const float *gamma, *variance;
-} frozen_work;
-
-static void frozen_range(void *context, size_t begin, size_t end) {
-    const frozen_work *w = context;
-    size_t channels = (size_t)w->s->shape.channels, after = (size_t)w->s->shape.after;
-    for (size_t line = begin; line < end; line++) { /* of `after` elements of one channel */
-        size_t c = line % channels;
-        float k = (w->gamma != NULL ? w->gamma[c] : 1.0f) / sqrtf(w->variance[c] + w->s->epsilon);
-        for (size_t i = line * after; i < (line + 1) * after; i++) {
-            if (w->s->dtype == LS_F32) {
-                ((float *)w->dx)[i] = ((const float *)w->dy)[i] * k;
-            } else {
-                ((uint16_t *)w->dx)[i] = ls_bf16_from_f32(ls_bf16_to_f32(((const uint16_t *)w->dy)[i]) * k);
-            }
-        }
-    }
-}
-
-static void frozen_kernel(const ls_call *call, const ls_run *run) {
-    const frozen_state *s = call->state;
-    frozen_work w = {s, call->args[0].p, call->args[3].p, call->args[1].p, call->args[2].p};
-    size_t lines = (size_t)(s->shape.rows * s->shape.before * s->shape.channels);
-    size_t chunk = LS_CHUNK / (size_t)s->shape.after;
-    ls_ops_parallel(run->n_threads, lines, chunk ? chunk : 1, frozen_range, &w);
-}
-
-static ls_status backward_frozen(ls_plan *p, const ls_node *node) {
-    const ls_batch_norm_attr *a = node->attr;
-    bn_weights w = weights_of(node);
-    ls_dtype dtype = ls_plan_compute(p);
-    ls_ref dout = ls_plan_dout(p, node->out[0], dtype);
-    if (!ls_ref_some(dout) || !ls_plan_wants_grad(p, node->in[0])) {
-        return LS_OK;
-    }
-    frozen_state *s = ls_xcalloc(1, sizeof *s);
-    *s = (frozen_state){shape_of(p, node), a->epsilon, dtype};
-    ls_ref din = ls_plan_din(p, node->in[0], dtype);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "batch_norm.backward", node, frozen_kernel, s, NULL);
-    ls_call_arg(c, LS_READ, dout);
-    ls_call_arg(c, LS_READ, w.gamma != NULL ? ls_plan_weight(p, w.gamma) : (ls_ref){0});
-    ls_call_arg(c, LS_READ, ls_plan_weight(p, w.variance));
-    ls_call_arg(c, LS_WRITE, din);
-    return LS_OK;
-}
-
 /* ---- backward ---- */
 
 static ls_ref gradient_of(ls_plan *p, const ls_weight *w, size_t n_bytes) {
@@ -211,9 +155,6 @@ static ls_ref gradient_of(ls_plan *p, const ls_weight *w, size_t n_bytes) {
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
-    if (!uses_batch(p, node)) {
-        return backward_frozen(p, node);
-    }
     const bn_note *note = ls_plan_recall(p, node);
     bn_weights w = weights_of(node);
     ls_batch_norm_desc d = describe(p, node);
@@ -246,7 +187,9 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
 }
 
 static bool can_fuse(const ls_plan *p, const ls_node *node, const ls_node *activation) {
-    return ls_act_is_plain_relu(activation) && (uses_batch(p, node) || !ls_plan_training(p));
+    (void)p;
+    (void)node;
+    return ls_act_is_plain_relu(activation);
 }
 
 const ls_operator ls_op_batch_norm = {"batch_norm", forward, backward, can_fuse, NULL};

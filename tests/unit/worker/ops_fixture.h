@@ -190,7 +190,8 @@ FX void fx_run(fixture *f) {
     }
     int ready[FX_MAX];
     for (int i = 0; i < f->model.n_weights; i++) {
-        ready[i] = ls_plan_ready_call(f->plan, f->weights[i]);
+        bool learns = ls_plan_has_gradient(f->plan, f->weights[i]);
+        ready[i] = learns ? ls_plan_ready_call(f->plan, f->weights[i]) : LS_NO_GRADIENT;
     }
     ls_arena_place(f->arena, ready);
     f->values = ls_xcalloc(f->arena->n_total + 16, sizeof(float));
