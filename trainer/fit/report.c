@@ -1,0 +1,286 @@
+#include "trainer/fit/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/control.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "trainer/fit/number.h"
+
+enum { LINE_MAX_BYTES = 16 * 1024, LINGER_MS = 500 };
+static const int64_t event_ns = 1000000000, redraw_ns = 100000000;
+
+struct ls_report {
+    char *folder, *host, *history_path;
+    char **columns;
+    int n_columns, ranks;
+    bool quiet, terminal, drawn;
+    int events_fd;
+    FILE *history;
+    ls_control *control;
+    int64_t last_event_ns, last_draw_ns;
+    char line[LINE_MAX_BYTES];
+    size_t used;
+};
+
+/* ---- JSON without allocation ---- */
+
+static void put(ls_report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(ls_report *r, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int n = r->used < LINE_MAX_BYTES ? vsnprintf(r->line + r->used, LINE_MAX_BYTES - r->used, format, args) : 0;
+    va_end(args);
+    r->used += n > 0 ? (size_t)n : 0;
+}
+
+static void put_text(ls_report *r, const char *text) {
+    put(r, "\"");
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        if (*p == '"' || *p == '\\') {
+            put(r, "\\%c", *p);
+        } else if (*p < 0x20) {
+            put(r, "\\u%04x", *p);
+        } else {
+            put(r, "%c", *p);
+        }
+    }
+    put(r, "\"");
+}
+
+static void put_number(ls_report *r, double x) {
+    char text[40];
+    put(r, "%s", isfinite(x) ? ls_number_text(x, text, sizeof text) : "null");
+}
+
+static void begin(ls_report *r, const char *event) {
+    r->used = 0;
+    put(r, "{\"event\": \"%s\", \"time\": %.3f", event, ls_wall_seconds());
+}
+
+static void put_metrics(ls_report *r, const ls_logs *logs) {
+    put(r, ", \"metrics\": {");
+    for (int i = 0; i < logs->n; i++) {
+        put(r, i ? ", " : "");
+        put_text(r, logs->item[i].name);
+        put(r, ": ");
+        put_number(r, logs->item[i].value);
+    }
+    put(r, "}");
+}
+
+/* A line that does not fit is dropped whole: half a JSON object is worth nothing. */
+static void send_event(ls_report *r) {
+    put(r, "}");
+    if (r->used + 1 >= LINE_MAX_BYTES) {
+        return;
+    }
+    if (r->control != NULL) {
+        ls_control_push(r->control, r->line, r->used);
+    }
+    r->line[r->used++] = '\n';
+    if (r->events_fd >= 0 && write(r->events_fd, r->line, r->used) < 0) {
+        ls_warn("%s/events.jsonl cannot be written: %s", r->folder, strerror(errno));
+        close(r->events_fd);
+        r->events_fd = -1;
+    }
+}
+
+/* ---- the terminal ---- */
+
+static void wipe(ls_report *r) {
+    if (r->drawn) {
+        fputs("\r\033[K", stdout);
+        r->drawn = false;
+    }
+}
+
+static int columns_of_terminal(void) {
+    struct winsize w;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+void ls_report_say(ls_report *r, const char *format, ...) {
+    if (r->quiet) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    wipe(r);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+    fflush(stdout);
+}
+
+/* ---- */
+
+ls_status ls_report_create(ls_report **out, const ls_report_options *o, ls_err *err) {
+    ls_report *r = ls_xcalloc(1, sizeof *r);
+    r->folder = ls_xstrdup(o->run_folder);
+    r->host = ls_xstrdup(o->host);
+    r->history_path = ls_path_join(r->folder, "history.csv");
+    r->ranks = o->ranks;
+    r->quiet = o->quiet;
+    r->terminal = !o->quiet && isatty(STDOUT_FILENO);
+    r->n_columns = o->n_columns;
+    r->columns = ls_xcalloc((size_t)o->n_columns + 1, sizeof *r->columns);
+    for (int i = 0; i < o->n_columns; i++) {
+        r->columns[i] = ls_xstrdup(o->columns[i]);
+    }
+    char *path = ls_path_join(r->folder, "events.jsonl");
+    r->events_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    ls_status status = LS_OK;
+    if (r->events_fd < 0) {
+        status = ls_fail(err, LS_EIO, "%s: cannot be opened for writing: %s", path, strerror(errno));
+    } else if (o->control != NULL) {
+        ls_control_run run = {.run_dir = r->folder, .job = o->job_path, .host = r->host, .ranks = o->ranks};
+        status = ls_control_create(&r->control, o->control, &run, err);
+    }
+    free(path);
+    if (status != LS_OK) {
+        ls_report_destroy(r);
+        return status;
+    }
+    *out = r;
+    return LS_OK;
+}
+
+void ls_report_destroy(ls_report *r) {
+    if (r == NULL) {
+        return;
+    }
+    ls_control_destroy(r->control, LINGER_MS);
+    if (r->events_fd >= 0) {
+        close(r->events_fd);
+    }
+    if (r->history != NULL) {
+        fclose(r->history);
+    }
+    for (int i = 0; i < r->n_columns; i++) {
+        free(r->columns[i]);
+    }
+    free(r->columns);
+    free(r->folder);
+    free(r->host);
+    free(r->history_path);
+    free(r);
+}
+
+static void add_history_line(ls_report *r, int64_t epoch, const ls_logs *logs) {
+    char *line = ls_history_csv(epoch, logs, (const char *const *)r->columns, r->n_columns);
+    fputs(line, r->history);
+    free(line);
+}
+
+ls_status ls_report_history(ls_report *r, const ls_history *history, ls_err *err) {
+    if (r->history != NULL) {
+        fclose(r->history);
+    }
+    r->history = fopen(r->history_path, "we");
+    if (r->history == NULL) {
+        return ls_fail(err, LS_EIO, "%s: cannot be opened for writing: %s", r->history_path, strerror(errno));
+    }
+    add_history_line(r, 0, NULL);
+    for (size_t i = 0; i < ls_history_length(history); i++) {
+        ls_logs logs;
+        int64_t epoch;
+        ls_history_row(history, i, &epoch, &logs);
+        add_history_line(r, epoch, &logs);
+    }
+    return fflush(r->history) == 0
+               ? LS_OK
+               : ls_fail(err, LS_EIO, "%s: cannot be written: %s", r->history_path, strerror(errno));
+}
+
+void ls_report_start(ls_report *r, int64_t epochs, int64_t steps_per_epoch, const char *resumed_from) {
+    begin(r, "start");
+    put(r, ", \"run_dir\": ");
+    put_text(r, r->folder);
+    put(r, ", \"pid\": %d, \"ranks\": %d, \"host\": ", (int)getpid(), r->ranks);
+    put_text(r, r->host);
+    put(r, ", \"epochs\": %lld, \"steps_per_epoch\": %lld", (long long)epochs, (long long)steps_per_epoch);
+    if (resumed_from != NULL) {
+        put(r, ", \"resumed_from\": ");
+        put_text(r, resumed_from);
+    }
+    send_event(r);
+}
+
+void ls_report_step(ls_report *r, const ls_bar *bar) {
+    int64_t now = ls_now_ns();
+    if (now - r->last_event_ns >= event_ns) {
+        r->last_event_ns = now;
+        begin(r, "progress");
+        put(r, ", \"epoch\": %lld, \"step\": %lld, \"steps\": %lld, \"samples_per_s\": %.1f, \"eta_s\": %.1f",
+            (long long)bar->epoch, (long long)bar->step, (long long)bar->steps, bar->samples_per_s, bar->eta_s);
+        const double *loss = ls_logs_find(bar->logs, "loss");
+        put(r, ", \"loss\": ");
+        put_number(r, loss != NULL ? *loss : NAN);
+        put_metrics(r, bar->logs);
+        send_event(r);
+    }
+    if (r->terminal && (now - r->last_draw_ns >= redraw_ns || bar->step == bar->steps)) {
+        char line[1024];
+        r->last_draw_ns = now;
+        printf("\r%s\033[K", ls_bar_line(bar, columns_of_terminal(), line, sizeof line));
+        fflush(stdout);
+        r->drawn = true;
+    }
+}
+
+void ls_report_epoch(ls_report *r, const ls_bar *bar, double learning_rate) {
+    char line[2048];
+    ls_report_say(r, "%s", ls_bar_epoch(bar, line, sizeof line));
+    begin(r, "epoch");
+    put(r, ", \"epoch\": %lld, \"seconds\": %.3f, \"learning_rate\": ", (long long)bar->epoch, bar->seconds);
+    put_number(r, learning_rate);
+    put_metrics(r, bar->logs);
+    send_event(r);
+    if (r->history != NULL) {
+        add_history_line(r, bar->epoch, bar->logs);
+        if (fflush(r->history) != 0) {
+            ls_warn("%s cannot be written: %s", r->history_path, strerror(errno));
+        }
+    }
+}
+
+void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t step) {
+    begin(r, "checkpoint");
+    put(r, ", \"path\": ");
+    put_text(r, path);
+    put(r, ", \"epoch\": %lld, \"step\": %lld", (long long)epoch, (long long)step);
+    send_event(r);
+}
+
+void ls_report_warning(ls_report *r, const char *message) {
+    wipe(r);
+    fflush(stdout);
+    ls_warn("%s", message);
+    begin(r, "warning");
+    put(r, ", \"message\": ");
+    put_text(r, message);
+    send_event(r);
+}
+
+void ls_report_end(ls_report *r, ls_status status, const char *message) {
+    wipe(r);
+    fflush(stdout);
+    begin(r, "end");
+    put(r, ", \"status\": \"%s\", \"exit_code\": %d, \"message\": ",
+        status == LS_OK         ? "done"
+        : status == LS_ESTOPPED ? "stopped"
+                                : "failed",
+        ls_status_exit_code(status));
+    put_text(r, message);
+    send_event(r);
+}

@@ -1,0 +1,58 @@
+/*
+ * The samples of a run, bound to a model: which array of a data set is which input or target, checked against the
+ * model's shapes and the losses' needs, and handed to the engine as an ls_feed.
+ *
+ * Arrays  An input or target is found under its layer's name; where there is one input it may be called "x", one output
+ *         "y". "sample_weight" (one number a sample) weighs the loss.
+ * Labels  A loss that wants class numbers gets them as they are. Where a loss wants a distribution and the data holds
+ *         class numbers, they become one-hot rows on the way.
+ * Checks  Labels outside [0, classes) and values that are NaN or infinite are errors that name the sample: at loading
+ *         where the data fits in memory, else when they are read.
+ *
+ * Raw bytes are kept once a node, in memory that its ranks share, and converted on each fill.
+ */
+#ifndef LS_FIT_SOURCE_H
+#define LS_FIT_SOURCE_H
+
+#include <stdatomic.h>
+
+#include "storage/dataset.h"
+#include "worker/engine/engine.h"
+
+struct ls_team;
+
+typedef struct ls_source_options {
+    double scale, offset; /* of the inputs; NAN: what the file says */
+    double memory_gb;     /* 0: half of what is free */
+    size_t n_class_weights;
+    const double *class_weight; /* borrowed; NULL: none. Looked up by the first output's class */
+    bool no_targets;            /* inputs only (prediction) */
+} ls_source_options;
+
+typedef struct ls_source ls_source;
+
+/* Collective: opens, binds, checks and loads; all ranks return the same status. model and compile (NULL with
+ * no_targets) are borrowed. */
+ls_status ls_source_open(ls_source **out, struct ls_team *team, const char *name, const ls_model *model,
+                         const ls_compile *compile, const ls_source_options *options, ls_err *err) LS_MUST_CHECK;
+/* The samples [first, first + n) of a source as a source of their own, without class weights, which shares its data and
+ * is to be destroyed before it. Local. */
+ls_source *ls_source_slice(ls_source *whole, size_t first, size_t n);
+void ls_source_destroy(ls_source *s);
+/* Leaves only the first n samples in the source itself. */
+void ls_source_truncate(ls_source *s, size_t n);
+
+const ls_feed *ls_source_feed(const ls_source *s);
+const char *ls_source_name(const ls_source *s);
+bool ls_source_in_memory(const ls_source *s);
+bool ls_source_weighted(const ls_source *s); /* has sample or class weights */
+uint64_t ls_source_fingerprint(const ls_source *s);
+
+/* Per-sample shape of the array that would be the only input, for models that leave it open. rank 0 when it cannot be
+ * told. Local; opens the file. */
+ls_status ls_source_input_shape(const char *name, ls_shape *shape, ls_err *err) LS_MUST_CHECK;
+
+/* For tests of what follows a bad sample: the next fill fails, or gives NaN. */
+void ls_source_spoil(ls_source *s, bool fail, bool nan);
+
+#endif
