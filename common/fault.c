@@ -7,11 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#include "common/memory.h"
 
 enum { MAX_FAULTS = 8 };
 
-typedef enum { DIE, FAIL } effect;
+typedef enum { DIE, STOP, SPIN, EXHAUST, FAIL } effect;
+static const char *const effect_words[] = {"kill", "stop", "spin", "oom"};
 
 typedef struct {
     char place[32];
@@ -27,8 +31,8 @@ static atomic_int armed = -1; /* -1: the environment has not been looked at */
 
 static _Noreturn void malformed(const char *spec) {
     fprintf(stderr,
-            "lockstep: error: LOCKSTEP_FAULT=\"%s\": expected PLACE:K:ACTION with K from 1 and ACTION fail, full or "
-            "kill, separated by commas, at most %d\n",
+            "lockstep: error: LOCKSTEP_FAULT=\"%s\": expected PLACE:K:ACTION with K from 1 and ACTION fail, full, "
+            "kill, stop, spin or oom, separated by commas, at most %d\n",
             spec, MAX_FAULTS);
     _exit(2);
 }
@@ -44,10 +48,13 @@ static void parse(const char *spec) {
             f.at < 1 || (p[used] != ',' && p[used] != '\0')) {
             malformed(spec);
         }
-        if (strcmp(action, "kill") == 0) {
-            f.effect = DIE;
+        f.effect = DIE;
+        while (f.effect < FAIL && strcmp(action, effect_words[f.effect]) != 0) {
+            f.effect++;
+        }
+        if (f.effect < FAIL) {
+            f.error = 0;
         } else if (strcmp(action, "fail") == 0 || strcmp(action, "full") == 0) {
-            f.effect = FAIL;
             f.error = action[1] == 'a' ? EIO : ENOSPC;
         } else {
             malformed(spec);
@@ -71,25 +78,54 @@ int ls_fault_struck(void) {
     return n;
 }
 
+/* Memory is limited for this process alone, so that a test does not bring the machine down. */
+static _Noreturn void exhaust(void) {
+    enum { LIMIT_MIB = 64, PIECE = 1 << 20 };
+    for (int i = 0; i < LIMIT_MIB; i++) {
+        char *piece = malloc(PIECE);
+        if (piece != NULL) {
+            memset(piece, 1, PIECE);
+        }
+    }
+    struct rlimit limit = {0, 0};
+    setrlimit(RLIMIT_AS, &limit);
+    (void)ls_xcalloc(1, PIECE);
+    abort();
+}
+
+static void suffer(effect e) {
+    switch (e) {
+        case DIE:
+            kill(getpid(), SIGKILL);
+            pause();
+            break;
+        case STOP: raise(SIGSTOP); break;
+        case SPIN:
+            for (volatile int i = 0;; i++) {
+            }
+        case EXHAUST: exhaust();
+        case FAIL: break;
+    }
+}
+
 int ls_fault_at(const char *place) {
     if (atomic_load_explicit(&armed, memory_order_relaxed) == 0) {
         return 0;
     }
     int error = 0;
+    effect strike = FAIL;
     pthread_mutex_lock(&lock);
     if (atomic_load(&armed) < 0) {
         parse(getenv("LOCKSTEP_FAULT"));
     }
     for (int i = 0; i < n_faults; i++) {
         if (strcmp(faults[i].place, place) == 0 && ++faults[i].passed == faults[i].at) {
-            if (faults[i].effect == DIE) {
-                kill(getpid(), SIGKILL);
-                pause();
-            }
+            strike = faults[i].effect;
             error = faults[i].error;
             n_struck++;
         }
     }
     pthread_mutex_unlock(&lock);
+    suffer(strike);
     return error;
 }

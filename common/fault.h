@@ -6,6 +6,9 @@
  *   fail   the operation at that place fails as if the device had an error (EIO)
  *   full   the same as if the disk were full (ENOSPC)
  *   kill   the process dies by SIGKILL, without any clean-up
+ *   stop   the process is stopped by SIGSTOP, as by a machine that hangs
+ *   spin   the thread computes for ever
+ *   oom    memory runs out: the process allocates what it is allowed to and is then ended as out of memory
  *
  * Always compiled in; without the variable a passage costs one load and one branch. Places are named by the modules
  * that have them (storage/checkpoint.h: "checkpoint"). Thread-safe.

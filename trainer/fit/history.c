@@ -1,12 +1,6 @@
 #include "trainer/fit/history.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "common/memory.h"
-#include "trainer/fit/number.h"
-
 void ls_history_init(ls_history *h) {
     h->lists = json_object();
     json_object_set_new(h->lists, "epoch", json_array());
@@ -64,30 +58,4 @@ ls_status ls_history_restore(ls_history *h, ls_json at, ls_err *err) {
     ls_history_release(h);
     h->lists = json_deep_copy(at.value);
     return LS_OK;
-}
-
-void ls_history_row(const ls_history *h, size_t i, int64_t *epoch, ls_logs *logs) {
-    const char *key;
-    json_t *list;
-    logs->n = 0;
-    *epoch = json_integer_value(json_array_get(json_object_get(h->lists, "epoch"), i));
-    json_object_foreach(h->lists, key, list) {
-        json_t *x = json_array_get(list, i);
-        if (strcmp(key, "epoch") != 0 && json_is_number(x)) {
-            ls_logs_set(logs, key, json_number_value(x));
-        }
-    }
-}
-
-char *ls_history_csv(int64_t epoch, const ls_logs *logs, const char *const *names, int n_names) {
-    size_t size = 32 + (size_t)n_names * (LS_LOGS_NAME + 32), used;
-    char *line = ls_xcalloc(1, size), text[40];
-    used = (size_t)(logs == NULL ? snprintf(line, size, "epoch") : snprintf(line, size, "%lld", (long long)epoch));
-    for (int i = 0; i < n_names; i++) {
-        const double *x = logs != NULL ? ls_logs_find(logs, names[i]) : NULL;
-        const char *cell = logs == NULL ? names[i] : x != NULL ? ls_number_text(*x, text, sizeof text) : "";
-        used += (size_t)snprintf(line + used, size - used, ",%s", cell);
-    }
-    snprintf(line + used, size - used, "\n");
-    return line;
 }

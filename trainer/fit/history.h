@@ -21,10 +21,4 @@ size_t ls_history_length(const ls_history *h);
 json_t *ls_history_save(const ls_history *h);
 ls_status ls_history_restore(ls_history *h, ls_json at, ls_err *err) LS_MUST_CHECK;
 
-/* One CSV line with the columns epoch and names, for one epoch's logs; or the header when logs is NULL.
- * Freed by the caller. */
-char *ls_history_csv(int64_t epoch, const ls_logs *logs, const char *const *names, int n_names);
-/* The logs of row i. */
-void ls_history_row(const ls_history *h, size_t i, int64_t *epoch, ls_logs *logs);
-
 #endif

@@ -1,17 +1,14 @@
 #include "trainer/fit/report.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/control.h"
-#include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "trainer/fit/number.h"
@@ -20,12 +17,11 @@ enum { LINE_MAX_BYTES = 16 * 1024, LINGER_MS = 500 };
 static const int64_t event_ns = 1000000000, redraw_ns = 100000000;
 
 struct ls_report {
-    char *folder, *host, *history_path;
-    char **columns;
+    const ls_run_folder *run;
+    const char *const *columns;
+    char *host;
     int n_columns, ranks;
-    bool quiet, terminal, drawn;
-    int events_fd;
-    FILE *history;
+    bool quiet, terminal, drawn, events_failed;
     ls_control *control;
     int64_t last_event_ns, last_draw_ns;
     char line[LINE_MAX_BYTES];
@@ -87,11 +83,10 @@ static void send_event(ls_report *r) {
     if (r->control != NULL) {
         ls_control_push(r->control, r->line, r->used);
     }
-    r->line[r->used++] = '\n';
-    if (r->events_fd >= 0 && write(r->events_fd, r->line, r->used) < 0) {
-        ls_warn("%s/events.jsonl cannot be written: %s", r->folder, strerror(errno));
-        close(r->events_fd);
-        r->events_fd = -1;
+    ls_err err = LS_ERR_INIT;
+    if (!r->events_failed && ls_run_folder_event(r->run, r->line, r->used, &err) != LS_OK) {
+        r->events_failed = true; /* said once: a full disk would say it a thousand times */
+        ls_warn("%s; no more events are recorded", err.text);
     }
 }
 
@@ -126,30 +121,19 @@ void ls_report_say(ls_report *r, const char *format, ...) {
 
 ls_status ls_report_create(ls_report **out, const ls_report_options *o, ls_err *err) {
     ls_report *r = ls_xcalloc(1, sizeof *r);
-    r->folder = ls_xstrdup(o->run_folder);
+    r->run = o->run;
     r->host = ls_xstrdup(o->host);
-    r->history_path = ls_path_join(r->folder, "history.csv");
     r->ranks = o->ranks;
     r->quiet = o->quiet;
     r->terminal = !o->quiet && isatty(STDOUT_FILENO);
     r->n_columns = o->n_columns;
-    r->columns = ls_xcalloc((size_t)o->n_columns + 1, sizeof *r->columns);
-    for (int i = 0; i < o->n_columns; i++) {
-        r->columns[i] = ls_xstrdup(o->columns[i]);
-    }
-    char *path = ls_path_join(r->folder, "events.jsonl");
-    r->events_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    ls_status status = LS_OK;
-    if (r->events_fd < 0) {
-        status = ls_fail(err, LS_EIO, "%s: cannot be opened for writing: %s", path, strerror(errno));
-    } else if (o->control != NULL) {
-        ls_control_run run = {.run_dir = r->folder, .job = o->job_path, .host = r->host, .ranks = o->ranks};
-        status = ls_control_create(&r->control, o->control, &run, err);
-    }
-    free(path);
-    if (status != LS_OK) {
-        ls_report_destroy(r);
-        return status;
+    r->columns = o->columns;
+    if (o->control != NULL) {
+        ls_control_run run = {.run_dir = o->run->path, .job = o->job_path, .host = r->host, .ranks = o->ranks};
+        if (ls_control_create(&r->control, o->control, &run, err) != LS_OK) {
+            ls_report_destroy(r);
+            return err->status;
+        }
     }
     *out = r;
     return LS_OK;
@@ -160,52 +144,14 @@ void ls_report_destroy(ls_report *r) {
         return;
     }
     ls_control_destroy(r->control, LINGER_MS);
-    if (r->events_fd >= 0) {
-        close(r->events_fd);
-    }
-    if (r->history != NULL) {
-        fclose(r->history);
-    }
-    for (int i = 0; i < r->n_columns; i++) {
-        free(r->columns[i]);
-    }
-    free(r->columns);
-    free(r->folder);
     free(r->host);
-    free(r->history_path);
     free(r);
-}
-
-static void add_history_line(ls_report *r, int64_t epoch, const ls_logs *logs) {
-    char *line = ls_history_csv(epoch, logs, (const char *const *)r->columns, r->n_columns);
-    fputs(line, r->history);
-    free(line);
-}
-
-ls_status ls_report_history(ls_report *r, const ls_history *history, ls_err *err) {
-    if (r->history != NULL) {
-        fclose(r->history);
-    }
-    r->history = fopen(r->history_path, "we");
-    if (r->history == NULL) {
-        return ls_fail(err, LS_EIO, "%s: cannot be opened for writing: %s", r->history_path, strerror(errno));
-    }
-    add_history_line(r, 0, NULL);
-    for (size_t i = 0; i < ls_history_length(history); i++) {
-        ls_logs logs;
-        int64_t epoch;
-        ls_history_row(history, i, &epoch, &logs);
-        add_history_line(r, epoch, &logs);
-    }
-    return fflush(r->history) == 0
-               ? LS_OK
-               : ls_fail(err, LS_EIO, "%s: cannot be written: %s", r->history_path, strerror(errno));
 }
 
 void ls_report_start(ls_report *r, int64_t epochs, int64_t steps_per_epoch, const char *resumed_from) {
     begin(r, "start");
     put(r, ", \"run_dir\": ");
-    put_text(r, r->folder);
+    put_text(r, r->run->path);
     put(r, ", \"pid\": %d, \"ranks\": %d, \"host\": ", (int)getpid(), r->ranks);
     put_text(r, r->host);
     put(r, ", \"epochs\": %lld, \"steps_per_epoch\": %lld", (long long)epochs, (long long)steps_per_epoch);
@@ -246,12 +192,16 @@ void ls_report_epoch(ls_report *r, const ls_bar *bar, double learning_rate) {
     put_number(r, learning_rate);
     put_metrics(r, bar->logs);
     send_event(r);
-    if (r->history != NULL) {
-        add_history_line(r, bar->epoch, bar->logs);
-        if (fflush(r->history) != 0) {
-            ls_warn("%s cannot be written: %s", r->history_path, strerror(errno));
-        }
+    double *values = ls_xcalloc((size_t)r->n_columns + 1, sizeof *values);
+    for (int i = 0; i < r->n_columns; i++) {
+        const double *value = ls_logs_find(bar->logs, r->columns[i]);
+        values[i] = value != NULL ? *value : NAN;
     }
+    ls_err err = LS_ERR_INIT;
+    if (ls_run_folder_history(r->run, bar->epoch, (size_t)r->n_columns, r->columns, values, &err) != LS_OK) {
+        ls_report_warning(r, err.text);
+    }
+    free(values);
 }
 
 void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t step) {

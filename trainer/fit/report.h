@@ -17,20 +17,21 @@
 #ifndef LS_FIT_REPORT_H
 #define LS_FIT_REPORT_H
 
-#include "common/json.h"
+#include <stdbool.h>
+
+#include "storage/run_folder.h"
 #include "trainer/fit/bar.h"
-#include "trainer/fit/history.h"
 
 typedef struct ls_report ls_report;
 
 typedef struct ls_report_options {
-    const char *run_folder; /* must exist; absolute */
-    const char *job_path;   /* absolute */
+    const ls_run_folder *run; /* open; borrowed */
+    const char *job_path;     /* absolute */
     const char *host;
     int ranks;
     bool quiet;
     const char *control;        /* lockstepd's socket; NULL: none */
-    const char *const *columns; /* [n_columns] of history.csv, after epoch; copied */
+    const char *const *columns; /* [n_columns] of history.csv, after epoch; borrowed */
     int n_columns;
 } ls_report_options;
 
@@ -40,12 +41,9 @@ void ls_report_destroy(ls_report *r); /* NULL is legal */
 /* A line for people, on standard output unless quiet. */
 void ls_report_say(ls_report *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Starts history.csv anew with the epochs that are in the history. */
-ls_status ls_report_history(ls_report *r, const ls_history *history, ls_err *err) LS_MUST_CHECK;
-
 void ls_report_start(ls_report *r, int64_t epochs, int64_t steps_per_epoch, const char *resumed_from);
 void ls_report_step(ls_report *r, const ls_bar *bar);
-/* learning_rate is what the epoch was trained with. */
+/* learning_rate is what the epoch was trained with; quantities that were not measured are nan in history.csv. */
 void ls_report_epoch(ls_report *r, const ls_bar *bar, double learning_rate);
 void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t step);
 void ls_report_warning(ls_report *r, const char *message);

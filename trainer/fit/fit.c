@@ -1,0 +1,289 @@
+#include "trainer/fit/fit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/fault.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "common/rng.h"
+#include "common/text.h"
+#include "storage/hash.h"
+#include "trainer/fit/fit_private.h"
+#include "trainer/fit/number.h"
+#include "trainer/fit/stop.h"
+#include "worker/reduce/watchdog.h"
+
+/* ---- one step ---- */
+
+static void pass_faults(ls_fit *f) {
+    if (ls_fault_at(f->fault_step) != 0) {
+        ls_source_spoil(f->train, true, false);
+    }
+    if (ls_fault_at(f->fault_nan) != 0) {
+        ls_source_spoil(f->train, false, true);
+    }
+}
+
+static ls_status fail_non_finite(ls_fit *f, const ls_verdict *v, ls_err *err) {
+    char where[256] = "";
+    ls_err ignored = LS_ERR_INIT; /* of a write: there is worse to tell */
+    if (f->chief && ls_checkpoint_writer_wait(f->writer, &ignored) == LS_OK) {
+        ls_fit_collect(f);
+    }
+    double loss = ls_engine_loss(f->engine, v->sums);
+    if (v->non_finite_weight != NULL) {
+        snprintf(where, sizeof where, ", first in the gradient of \"%.100s\" of layer \"%.100s\"",
+                 v->non_finite_weight->name, v->non_finite_weight->layer->path);
+    }
+    const char *what = isfinite(loss) ? "the gradient is no longer finite"
+                       : isnan(loss)  ? "the loss is NaN"
+                                      : "the loss is infinite";
+    return ls_fail(err, LS_ENONFINITE,
+                   "%s at step %llu (epoch %lld, batch %lld)%s; the last good checkpoint is %s. Try a lower learning "
+                   "rate or clipnorm, or look at the data; fit.stop_on_nonfinite = false goes on regardless",
+                   what, (unsigned long long)f->step + 1, (long long)f->epoch + 1, (long long)f->batch + 1, where,
+                   f->last_good != NULL ? f->last_good : "none yet");
+}
+
+/* All ranks compare what they hold. The same sentence on all. */
+static ls_status verify_weights(ls_fit *f, ls_err *err) {
+    uint64_t mine = ls_engine_weights_hash(f->engine), *all = ls_xcalloc((size_t)f->team->size, sizeof *all);
+    ls_team_allgather(f->team, &mine, sizeof mine, all);
+    int odd = 0;
+    for (int r = 1; r < f->team->size && odd == 0; r++) {
+        odd = all[r] != all[0] ? r : 0;
+    }
+    free(all);
+    return odd == 0 ? LS_OK
+                    : ls_fail(err, LS_EDIVERGED,
+                              "rank %d on %s holds other weights than rank 0 after step %llu; go on from the last "
+                              "checkpoint with --resume",
+                              odd, f->team->hosts[odd], (unsigned long long)f->step);
+}
+
+static double rate_of_step(const ls_fit *f) {
+    return f->schedule.class_ != NULL ? ls_schedule_rate(&f->schedule, (double)ls_engine_iterations(f->engine))
+                                      : f->moment.learning_rate;
+}
+
+static void report_step(ls_fit *f) {
+    double seconds = (double)(ls_now_ns() - f->started_ns) * 1e-9;
+    double left =
+        (double)(f->job.epochs - f->epoch) * (double)f->n_samples - (double)f->batch * (double)f->job.batch_size;
+    f->trained_samples_per_s = seconds > 0 ? (double)f->seen / seconds : 0;
+    ls_bar bar = {.epoch = f->epoch + 1,
+                  .epochs = f->job.epochs,
+                  .step = f->batch,
+                  .steps = f->steps,
+                  .samples_per_s = f->trained_samples_per_s,
+                  .eta_s = f->trained_samples_per_s > 0 ? fmax(left, 0) / f->trained_samples_per_s : 0,
+                  .logs = &f->logs};
+    ls_report_step(f->report, &bar);
+    ls_fit_collect(f);
+}
+
+/* The step at f->batch. *flags: what any rank asked for. */
+static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
+    size_t first = (size_t)(f->batch * f->job.batch_size);
+    size_t n = f->n_samples - first < (size_t)f->job.batch_size ? f->n_samples - first : (size_t)f->job.batch_size;
+    ls_verdict v = {.sums = f->step_sums};
+    f->moment.epoch = f->epoch;
+    f->moment.batch = f->batch;
+    f->moment.step = f->step;
+    pass_faults(f);
+    LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_BEGIN, &f->moment, err));
+    LS_TRY(ls_engine_train_step(f->engine, ls_source_feed(f->train), f->order + first, n, f->step, rate_of_step(f),
+                                ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err));
+    if (v.non_finite && f->job.stop_on_nonfinite && !ls_callbacks_have(&f->callbacks, "TerminateOnNaN")) {
+        return fail_non_finite(f, &v, err);
+    }
+    for (int i = 0; i < f->n_sums; i++) {
+        f->sums[i] += f->step_sums[i];
+    }
+    f->batch++;
+    f->step++;
+    f->seen += n;
+    *flags = v.flags;
+    ls_fit_logs(f, f->sums, "", &f->logs);
+    LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_END, &f->moment, err));
+    if (f->chief) {
+        report_step(f);
+    }
+    return f->job.verify_every > 0 && f->step % (uint64_t)f->job.verify_every == 0 ? verify_weights(f, err) : LS_OK;
+}
+
+/* ---- one epoch ---- */
+
+/* Leaves on a request: all ranks alike, after the same step. */
+static ls_status leave(ls_fit *f, ls_err *err) {
+    LS_TRY(ls_fit_checkpoint(f, NULL, false, false, err));
+    LS_TRY(ls_fit_flush(f, err));
+    return ls_fail(err, LS_ESTOPPED,
+                   "stopped on request after step %llu (epoch %lld, %lld of %lld steps); go on with "
+                   "--resume --run-dir %s",
+                   (unsigned long long)f->step, (long long)f->epoch + 1, (long long)f->batch, (long long)f->steps,
+                   f->run_path);
+}
+
+static ls_status train_epoch(ls_fit *f, ls_err *err) {
+    if (f->job.shuffle) {
+        ls_rng_permutation((uint64_t)f->job.seed, (uint64_t)f->epoch, f->n_samples, f->order);
+    } else {
+        memcpy(f->order, f->in_order, f->n_samples * sizeof *f->order);
+    }
+    f->started_ns = ls_now_ns();
+    f->seen = 0;
+    f->logs.n = 0;
+    if (f->batch == 0) {
+        memset(f->sums, 0, (size_t)f->n_sums * sizeof *f->sums);
+        f->moment.epoch = f->epoch;
+        LS_TRY(ls_callbacks_call(&f->callbacks, LS_EPOCH_BEGIN, &f->moment, err));
+    }
+    while (f->batch < f->steps && !f->moment.stop) {
+        unsigned flags = 0;
+        LS_TRY(train_one(f, &flags, err));
+        if (flags & LS_FLAG_STOP) {
+            return leave(f, err);
+        }
+        if (f->job.every_steps > 0 && f->step % (uint64_t)f->job.every_steps == 0 && f->batch < f->steps) {
+            LS_TRY(ls_fit_checkpoint(f, NULL, false, true, err));
+        }
+    }
+    return LS_OK;
+}
+
+static ls_status validate(ls_fit *f, ls_err *err) {
+    double *sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *sums);
+    const ls_feed *feed = ls_source_feed(f->validation);
+    size_t batch = (size_t)(f->job.validation_batch_size > 0 ? f->job.validation_batch_size : f->job.batch_size);
+    ls_status status = LS_OK;
+    for (size_t first = 0; first < feed->n_samples && status == LS_OK; first += batch) {
+        size_t n = feed->n_samples - first < batch ? feed->n_samples - first : batch;
+        ls_verdict v = {.sums = f->step_sums};
+        ls_progress_phase(f->team->progress, LS_DOING_VALIDATE, f->step);
+        status = ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n,
+                                         ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err);
+        for (int i = 0; status == LS_OK && i < f->n_sums; i++) {
+            sums[i] += f->step_sums[i];
+        }
+        if (status == LS_OK && (v.flags & LS_FLAG_STOP)) {
+            status = leave(f, err); /* validation is done again after the resume */
+        }
+    }
+    if (status == LS_OK) {
+        ls_fit_logs(f, sums, "val_", &f->logs);
+    }
+    free(sums);
+    return status;
+}
+
+/* The decision of rank 0 counts: were another rank's callbacks ever to see other numbers, it would be found here and
+ * not in a rank that waits for ever. */
+static ls_status agree_on_decision(ls_fit *f, ls_err *err) {
+    struct {
+        double learning_rate;
+        int64_t stop;
+    } mine = {f->moment.learning_rate, f->moment.stop};
+    char text[96];
+    snprintf(text, sizeof text, "learning rate %.17g, stop %d", mine.learning_rate, (int)mine.stop);
+    return ls_team_check_same(f->team, "the decision of the callbacks", ls_hash64(&mine, sizeof mine), text, err);
+}
+
+static ls_status finish_epoch(ls_fit *f, ls_err *err) {
+    double learning_rate = rate_of_step(f);
+    f->logs.n = 0;
+    ls_fit_logs(f, f->sums, "", &f->logs);
+    if (f->validation != NULL && (f->epoch + 1) % f->job.validation_freq == 0) {
+        LS_TRY(validate(f, err));
+    }
+    ls_logs_set(&f->logs, "lr", learning_rate);
+    f->moment.epoch = f->epoch;
+    ls_status mine = ls_callbacks_call(&f->callbacks, LS_EPOCH_END, &f->moment, err);
+    LS_TRY(ls_team_agree(f->team, mine, err));
+    LS_TRY(agree_on_decision(f, err));
+    f->epoch++;
+    f->batch = 0;
+    memset(f->sums, 0, (size_t)f->n_sums * sizeof *f->sums);
+    ls_history_add(&f->history, f->epoch, &f->logs);
+    if (f->chief) {
+        ls_bar bar = {.epoch = f->epoch,
+                      .epochs = f->job.epochs,
+                      .step = f->steps,
+                      .steps = f->steps,
+                      .samples_per_s = f->trained_samples_per_s,
+                      .seconds = (double)(ls_now_ns() - f->started_ns) * 1e-9,
+                      .logs = &f->logs};
+        ls_report_epoch(f->report, &bar, learning_rate);
+    }
+    bool last = f->epoch >= f->job.epochs || f->moment.stop;
+    if (last || (f->job.every_epochs > 0 && f->epoch % f->job.every_epochs == 0)) {
+        return ls_fit_checkpoint(f, NULL, false, false, err);
+    }
+    return LS_OK;
+}
+
+/* ---- the run ---- */
+
+/* The weights as the callbacks leave them, for people to deploy. */
+static ls_status write_final(ls_fit *f, ls_err *err) {
+    ls_status mine = ls_callbacks_call(&f->callbacks, LS_TRAIN_END, &f->moment, err);
+    LS_TRY(ls_team_agree(f->team, mine, err));
+    char *path = ls_path_join(f->run_path, "final.h5");
+    ls_status status = ls_fit_checkpoint(f, path, false, false, err);
+    if (status == LS_OK) {
+        status = ls_fit_flush(f, err);
+    }
+    free(path);
+    return status;
+}
+
+static void say_result(ls_fit *f, double seconds, char *message, size_t size) {
+    char took[48], numbers[600] = "";
+    size_t used = 0;
+    for (int i = 0; i < f->logs.n && used < sizeof numbers; i++) {
+        used += (size_t)snprintf(numbers + used, sizeof numbers - used, "%s%s %.4g", i ? ", " : "",
+                                 f->logs.item[i].name, f->logs.item[i].value);
+    }
+    snprintf(message, size, "done after epoch %lld in %s%s%s%s%s%s", (long long)f->epoch,
+             ls_format_duration(took, sizeof took, seconds), f->moment.stop && f->moment.reason[0] ? " (" : "",
+             f->moment.stop ? f->moment.reason : "", f->moment.stop && f->moment.reason[0] ? ")" : "",
+             numbers[0] ? "; the last epoch: " : "", numbers);
+    ls_report_say(f->report, "%s\nweights: %s/final.h5", message, f->run_path);
+}
+
+static ls_status run(ls_fit *f, ls_err *err) {
+    int64_t begun = ls_now_ns();
+    LS_TRY(ls_fit_setup(f, err));
+    while (f->epoch < f->job.epochs && !(f->moment.stop && f->batch == 0)) {
+        LS_TRY(train_epoch(f, err));
+        LS_TRY(finish_epoch(f, err));
+    }
+    LS_TRY(write_final(f, err));
+    if (f->chief) {
+        char message[1000];
+        say_result(f, (double)(ls_now_ns() - begun) * 1e-9, message, sizeof message);
+        ls_report_end(f->report, LS_OK, message);
+    }
+    return LS_OK;
+}
+
+ls_status ls_fit_run(struct ls_team *team, const ls_fit_request *request, ls_err *err) {
+    ls_fit *f = ls_xcalloc(1, sizeof *f);
+    f->team = team;
+    f->chief = team->rank == 0;
+    f->request = request;
+    ls_stop_install();
+    ls_status status = run(f, err);
+    if (status != LS_OK && f->chief && f->report != NULL) {
+        ls_report_end(f->report, status, err->text);
+    }
+    ls_progress_phase(team->progress, LS_DOING_FINISH, f->step);
+    ls_watchdog_stop(team);
+    ls_fit_release(f);
+    free(f);
+    return status;
+}

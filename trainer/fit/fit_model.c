@@ -1,0 +1,59 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/memory.h"
+#include "trainer/fit/fit_private.h"
+
+/* A fresh copy of the model's text: rank 0 has the file and so the lines, the others the resolved job. */
+static ls_status model_doc(const ls_fit *f, ls_json_doc *doc, ls_err *err) {
+    if (f->job.model_path != NULL) {
+        return ls_json_load(doc, f->job.model_path, err);
+    }
+    char *name = ls_xprintf("%s: model", f->job.doc.name);
+    ls_json_wrap(doc, name, f->job.model.value);
+    free(name);
+    return LS_OK;
+}
+
+/* As it is written; where it leaves its input open, with the shape of the data. */
+static ls_status build(ls_fit *f, ls_err *err) {
+    ls_json_doc doc;
+    LS_TRY(model_doc(f, &doc, err));
+    ls_err first = LS_ERR_INIT, second = LS_ERR_INIT;
+    if (ls_model_build(&f->model, &doc, NULL, 0, &first) == LS_OK) {
+        return LS_OK;
+    }
+    ls_shape shape;
+    bool known = ls_source_input_shape(f->job.train, &shape, &second) == LS_OK && shape.rank > 0;
+    if (known && model_doc(f, &doc, &second) == LS_OK && ls_model_build(&f->model, &doc, &shape, 1, &second) == LS_OK) {
+        return LS_OK;
+    }
+    *err = first;
+    return first.status;
+}
+
+static ls_status compile(ls_fit *f, ls_err *err) {
+    ls_json root = ls_json_root(&f->job.doc);
+    LS_TRY(ls_compile_parse(ls_json_member(root, "compile"), f->model, &f->compile, err));
+    ls_json config = ls_json_member(f->job.optimizer, "config");
+    ls_json rate = ls_json_member(config, "learning_rate");
+    if (!ls_json_present(rate)) {
+        rate = ls_json_member(config, "lr");
+    }
+    if (json_is_object(rate.value)) {
+        LS_TRY(ls_schedule_parse(rate, NAN, &f->schedule, err));
+        f->compile.optimizer.learning_rate = ls_schedule_rate(&f->schedule, 0);
+    }
+    return ls_callbacks_parse(f->job.callbacks, f->compile.optimizer.learning_rate, &f->callbacks, err);
+}
+
+ls_status ls_fit_build_model(ls_fit *f, ls_err *err) {
+    ls_status mine = build(f, err);
+    if (mine == LS_OK) {
+        mine = compile(f, err);
+    }
+    if (mine == LS_OK) {
+        mine = ls_fit_name_logs(f, err);
+    }
+    return ls_team_agree(f->team, mine, err);
+}

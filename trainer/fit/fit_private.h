@@ -1,0 +1,94 @@
+/* What the files fit*.c share: one run and where it stands. */
+#ifndef LS_FIT_FIT_PRIVATE_H
+#define LS_FIT_FIT_PRIVATE_H
+
+#include "storage/checkpoint_writer.h"
+#include "storage/run_folder.h"
+#include "trainer/fit/callback.h"
+#include "trainer/fit/fit.h"
+#include "trainer/fit/history.h"
+#include "trainer/fit/job.h"
+#include "trainer/fit/report.h"
+#include "trainer/fit/schedule.h"
+#include "trainer/fit/source.h"
+#include "worker/engine/engine.h"
+#include "worker/reduce/team.h"
+
+enum { LS_FLAG_STOP = 1 }; /* in a verdict */
+
+typedef struct ls_fit {
+    ls_team *team;
+    bool chief; /* rank 0 */
+    const ls_fit_request *request;
+
+    ls_job job;
+    char *job_text; /* resolved */
+    ls_model *model;
+    ls_compile compile;
+    ls_schedule schedule; /* of the optimizer's learning rate; class_ NULL: a number */
+    ls_callbacks callbacks;
+    ls_callback_port port;
+    ls_source *train, *validation; /* validation NULL: none */
+    ls_engine *engine;
+    char (*names)[LS_LOGS_NAME]; /* [n_names] of loss, losses of outputs, metrics */
+    int n_names, n_sums;
+    const char **columns; /* [n_columns] of history.csv */
+    int n_columns;
+
+    /* Where the run stands; all of it is in a checkpoint. */
+    int64_t epoch, batch; /* done: epochs, and batches of the epoch after them */
+    uint64_t step;        /* of the run */
+    double *sums;         /* [n_sums] of the epoch so far */
+    ls_moment moment;     /* learning_rate, stop, reason */
+    ls_history history;
+
+    ls_logs logs;
+    double *step_sums; /* [n_sums] */
+    size_t n_samples;  /* of training */
+    int64_t steps;     /* an epoch */
+    uint32_t *order;   /* [n_samples] of this epoch */
+    uint32_t *in_order;
+    int64_t started_ns; /* this epoch, or its rest after a resume */
+    size_t seen;        /* samples since then */
+    double trained_samples_per_s;
+    char fault_step[32], fault_nan[32];
+
+    /* The chief's. */
+    ls_run_folder run;
+    char run_path[4096]; /* on all ranks */
+    ls_report *report;
+    ls_checkpoint_writer *writer;
+    char *last_good; /* path of the last checkpoint that is known to be written; NULL: none */
+    char *resumed_from;
+} ls_fit;
+
+/* fit_setup.c: from the request to a run that stands before its first step. Collective, agreed. */
+ls_status ls_fit_setup(ls_fit *f, ls_err *err) LS_MUST_CHECK;
+void ls_fit_release(ls_fit *f);
+
+/* fit_model.c: the model of a job and how it is compiled. All ranks, agreed. */
+ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
+
+/* fit_state.c. Collective. path NULL: under its own name, old ones retired. may_skip: not when one is still being
+ * written. That a write failed is a warning, for it shows later; ls_fit_flush waits and returns it. */
+ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool may_skip, ls_err *err) LS_MUST_CHECK;
+ls_status ls_fit_flush(ls_fit *f, ls_err *err) LS_MUST_CHECK;
+/* The chief's: reports what the writer has finished. */
+void ls_fit_collect(ls_fit *f);
+/* Goes on from the newest good checkpoint of the run folder; *found is false when there is none. */
+ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) LS_MUST_CHECK;
+
+/* fit_state_json.c: what a checkpoint says besides arrays. Freed by the caller. */
+char *ls_fit_state_text(const ls_fit *f);
+char *ls_fit_training_config(const ls_fit *f);
+/* Back into f, after checking that job, data and lanes are those of the checkpoint. */
+ls_status ls_fit_state_restore(ls_fit *f, ls_json state, ls_err *err) LS_MUST_CHECK;
+
+/* fit_logs.c: loss and metrics from sums, in Keras's names, each with the prefix. */
+ls_status ls_fit_name_logs(ls_fit *f, ls_err *err) LS_MUST_CHECK;
+void ls_fit_logs(const ls_fit *f, const double *sums, const char *prefix, ls_logs *out);
+
+/* Keras's files have the names of top-level layers; a weight lies in the group of the one that holds it. */
+const ls_layer *ls_fit_group_of(const ls_weight *w);
+
+#endif

@@ -1,0 +1,212 @@
+/* The JSON texts of a checkpoint: where the run stood, and Keras's training_config. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "trainer/fit/fit_private.h"
+#include "worker/dnn/dnn.h"
+
+enum { STATE_VERSION = 1 };
+
+static void put_hex(json_t *object, const char *key, uint64_t x) {
+    char text[20];
+    snprintf(text, sizeof text, "%016" PRIx64, x);
+    json_object_set_new(object, key, json_string(text));
+}
+
+static json_t *data_state(const ls_fit *f) {
+    json_t *data = json_object();
+    put_hex(data, "train", ls_source_fingerprint(f->train));
+    json_object_set_new(data, "n_samples", json_integer((json_int_t)f->n_samples));
+    if (f->validation != NULL) {
+        put_hex(data, "validation", ls_source_fingerprint(f->validation));
+    }
+    return data;
+}
+
+char *ls_fit_state_text(const ls_fit *f) {
+    json_t *s = json_object();
+    json_object_set_new(s, "version", json_integer(STATE_VERSION));
+    json_object_set_new(s, "epoch", json_integer(f->epoch));
+    json_object_set_new(s, "batch", json_integer(f->batch));
+    json_object_set_new(s, "step", json_integer((json_int_t)f->step));
+    json_object_set_new(s, "iterations", json_integer((json_int_t)ls_engine_iterations(f->engine)));
+    json_object_set_new(s, "learning_rate", json_real(f->moment.learning_rate));
+    json_object_set_new(s, "stop", json_boolean(f->moment.stop));
+    json_object_set_new(s, "reason", json_string(f->moment.reason));
+    json_object_set_new(s, "seed", json_integer(f->job.seed));
+    json_object_set_new(s, "shuffle", json_boolean(f->job.shuffle));
+    json_object_set_new(s, "batch_size", json_integer(f->job.batch_size));
+    json_object_set_new(s, "lanes", json_integer(f->job.lanes));
+    json_object_set_new(s, "ranks", json_integer(f->team->size));
+    json_object_set_new(s, "bfloat16", json_boolean(f->job.bfloat16));
+    json_object_set_new(s, "isa", json_string(ls_dnn_isa()));
+    json_object_set_new(s, "onednn", json_string(ls_dnn_version()));
+    json_object_set_new(s, "lockstep", json_string(LOCKSTEP_VERSION));
+    json_object_set_new(s, "optimizer", json_string(f->compile.optimizer.class_->name));
+    json_object_set_new(s, "data", data_state(f));
+    json_object_set_new(s, "callbacks", ls_callbacks_save(&f->callbacks));
+    json_object_set_new(s, "history", ls_history_save(&f->history));
+    json_object_set_new(s, "job", json_loads(f->job_text, 0, NULL));
+    char *text = json_dumps(s, JSON_COMPACT);
+    json_decref(s);
+    LS_ASSERT(text != NULL);
+    return text;
+}
+
+/* A loss in training_config is a name where it can be: Keras 3 refuses objects with reduction "auto". */
+static json_t *keras_loss(const json_t *at, const ls_loss *loss) {
+    const json_t *config = json_object_get(at, "config");
+    if (loss->class_ == NULL) {
+        return json_null();
+    }
+    if (!loss->from_logits && loss->label_smoothing == 0) {
+        return json_string(loss->class_->name);
+    }
+    json_t *copy = json_deep_copy(at);
+    if (json_is_object(config)) {
+        json_object_del(json_object_get(copy, "config"), "reduction");
+    }
+    return copy;
+}
+
+static json_t *loss_config(const ls_fit *f) {
+    const json_t *at = f->job.loss.value;
+    if (f->model->n_outputs == 1) {
+        if (json_is_array(at)) {
+            at = json_array_get(at, 0);
+        } else if (json_is_object(at) && json_object_get(at, "class_name") == NULL) {
+            at = json_object_get(at, f->model->output_names[0]);
+        }
+        return keras_loss(at, &f->compile.losses[0]);
+    }
+    json_t *all = json_object();
+    for (int i = 0; i < f->model->n_outputs; i++) {
+        const json_t *of = json_is_array(at) ? json_array_get(at, (size_t)i)
+                           : json_object_get(at, "class_name") == NULL && json_is_object(at)
+                               ? json_object_get(at, f->model->output_names[i])
+                               : at;
+        if (f->compile.losses[i].class_ != NULL) {
+            json_object_set_new(all, f->model->output_names[i], keras_loss(of, &f->compile.losses[i]));
+        }
+    }
+    return all;
+}
+
+char *ls_fit_training_config(const ls_fit *f) {
+    static const char *const refused[] = {"jit_compile", "is_legacy_optimizer", "lr"};
+    json_t *config = json_deep_copy(json_object_get(f->job.optimizer.value, "config"));
+    if (!json_is_object(config)) {
+        config = json_object();
+    }
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        json_object_del(config, refused[i]);
+    }
+    json_object_set_new(config, "name", json_string(f->compile.optimizer.class_->name));
+    json_object_set_new(config, "learning_rate", json_real(f->moment.learning_rate));
+    json_t *metrics = ls_json_present(f->job.metrics) ? json_deep_copy(f->job.metrics.value) : json_null();
+    json_t *weights = ls_json_present(f->job.loss_weights) ? json_deep_copy(f->job.loss_weights.value) : json_null();
+    json_t *t = json_pack("{s:o, s:o, s:n, s:o, s:{s:s, s:o}}", "loss", loss_config(f), "metrics", metrics,
+                          "weighted_metrics", "loss_weights", weights, "optimizer_config", "class_name",
+                          f->compile.optimizer.class_->name, "config", config);
+    char *text = json_dumps(t, JSON_COMPACT);
+    json_decref(t);
+    LS_ASSERT(text != NULL);
+    return text;
+}
+
+/* ---- back ---- */
+
+static ls_status check_same_int(ls_json state, const char *key, int64_t mine, const char *what, ls_err *err) {
+    int64_t theirs = mine;
+    LS_TRY(ls_json_get_int(state, key, 0, INT64_MAX, &theirs, err));
+    if (theirs != mine) {
+        return ls_fail(err, LS_EINPUT,
+                       "%s: was written with %s %lld, the job has %lld; resume with the same, or start a new run",
+                       state.doc->name, what, (long long)theirs, (long long)mine);
+    }
+    return LS_OK;
+}
+
+static ls_status check_data(const ls_fit *f, ls_json state, ls_err *err) {
+    char mine[20];
+    const char *theirs = NULL;
+    ls_json data = ls_json_member(state, "data");
+    snprintf(mine, sizeof mine, "%016" PRIx64, ls_source_fingerprint(f->train));
+    LS_TRY(ls_json_get_string(data, "train", &theirs, err));
+    if (theirs != NULL && strcmp(theirs, mine) != 0) {
+        return ls_fail(
+            err, LS_EINPUT,
+            "%s: was trained on other data than %s holds now (fingerprint %s, now %s); put the data back, or "
+            "start a new run",
+            state.doc->name, ls_source_name(f->train), theirs, mine);
+    }
+    return check_same_int(data, "n_samples", (int64_t)f->n_samples, "a number of training samples of", err);
+}
+
+static ls_status check_same_run(ls_fit *f, ls_json state, ls_err *err) {
+    int64_t version = 0;
+    LS_TRY(ls_json_get_int(state, "version", 0, INT64_MAX, &version, err));
+    if (version != STATE_VERSION) {
+        return ls_fail(err, LS_EINPUT, "%s: has a state of version %lld, this Lockstep reads version %d",
+                       state.doc->name, (long long)version, STATE_VERSION);
+    }
+    LS_TRY(check_data(f, state, err));
+    LS_TRY(check_same_int(state, "lanes", f->job.lanes, "distribute.lanes", err));
+    LS_TRY(check_same_int(state, "batch_size", f->job.batch_size, "fit.batch_size", err));
+    LS_TRY(check_same_int(state, "seed", f->job.seed, "fit.seed", err));
+    const char *optimizer = f->compile.optimizer.class_->name;
+    LS_TRY(ls_json_get_string(state, "optimizer", &optimizer, err));
+    if (strcmp(optimizer, f->compile.optimizer.class_->name) != 0) {
+        return ls_fail(err, LS_EINPUT, "%s: was trained with the optimizer %s, the job has %s", state.doc->name,
+                       optimizer, f->compile.optimizer.class_->name);
+    }
+    return LS_OK;
+}
+
+/* What may differ, but not without a word. */
+static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
+    const char *isa = ls_dnn_isa();
+    int64_t ranks = f->team->size;
+    LS_TRY(ls_json_get_string(state, "isa", &isa, err));
+    LS_TRY(ls_json_get_int(state, "ranks", 1, INT64_MAX, &ranks, err));
+    char text[400];
+    if (f->chief && strcmp(isa, ls_dnn_isa()) != 0) {
+        snprintf(text, sizeof text,
+                 "the checkpoint was written on a processor with %.60s, this one has %.60s: training goes on, but the "
+                 "bits will not be those of an uninterrupted run",
+                 isa, ls_dnn_isa());
+        ls_report_warning(f->report, text);
+    }
+    if (f->chief && f->job.lanes == 0 && ranks != f->team->size) {
+        snprintf(
+            text, sizeof text,
+            "resuming on %d ranks what ran on %lld: without distribute.lanes the bits depend on the number of ranks",
+            f->team->size, (long long)ranks);
+        ls_report_warning(f->report, text);
+    }
+    return LS_OK;
+}
+
+ls_status ls_fit_state_restore(ls_fit *f, ls_json state, ls_err *err) {
+    LS_TRY(check_same_run(f, state, err));
+    LS_TRY(tell_differences(f, state, err));
+    int64_t step = 0, iterations = 0;
+    LS_TRY(ls_json_get_int(state, "epoch", 0, INT64_MAX, &f->epoch, err));
+    LS_TRY(ls_json_get_int(state, "batch", 0, f->steps, &f->batch, err));
+    LS_TRY(ls_json_get_int(state, "step", 0, INT64_MAX, &step, err));
+    LS_TRY(ls_json_get_int(state, "iterations", 0, INT64_MAX, &iterations, err));
+    LS_TRY(ls_json_get_double(state, "learning_rate", 0, 1e300, &f->moment.learning_rate, err));
+    LS_TRY(ls_json_get_bool(state, "stop", &f->moment.stop, err));
+    const char *reason = "";
+    LS_TRY(ls_json_get_string(state, "reason", &reason, err));
+    snprintf(f->moment.reason, sizeof f->moment.reason, "%s", reason);
+    f->step = (uint64_t)step;
+    ls_engine_set_iterations(f->engine, (uint64_t)iterations);
+    LS_TRY(ls_callbacks_restore(&f->callbacks, ls_json_member(state, "callbacks"), err));
+    return ls_history_restore(&f->history, ls_json_member(state, "history"), err);
+}
