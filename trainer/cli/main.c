@@ -63,7 +63,7 @@ int main(int argc, char **argv) {
     ls_err err = LS_ERR_INIT;
     ls_status status = dispatch(argc, argv, &err);
     if (err.text[0] != '\0' && status != LS_OK && !err.told) {
-        ls_error("%s", err.text);
+        ls_log(status == LS_ESTOPPED ? LS_LOG_INFO : LS_LOG_ERROR, "%s", err.text);
     }
     return ls_status_exit_code(status);
 }

@@ -13,6 +13,8 @@
 #define LS_VERB_LIST(X)                                                                               \
     X(bench, "bench", "MODEL.json [--batch B] [--seconds S] [--precision P]",                         \
       "time training steps on synthetic data")                                                    \
+    X(train, "train", "JOB [--run-dir DIR] [--resume] [--set K=V] [--quiet] [--control SOCKET]",      \
+      "train a model; alone, or on many ranks under mpirun")                                          \
     X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \

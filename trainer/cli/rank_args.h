@@ -1,0 +1,47 @@
+/* What the verbs that mpirun starts share: options from one table, the team around them, and one message for all. */
+#ifndef LS_CLI_RANK_ARGS_H
+#define LS_CLI_RANK_ARGS_H
+
+#include <stddef.h>
+
+#include "common/status.h"
+#include "worker/reduce/team.h"
+
+/* name, word, whether it takes a value */
+#define LS_RANK_ARG_LIST(X)  \
+    X(RUN_DIR, "run-dir", 1) \
+    X(RESUME, "resume", 0)   \
+    X(SET, "set", 1)         \
+    X(QUIET, "quiet", 0)     \
+    X(CONTROL, "control", 1) \
+    X(DATA, "data", 1)       \
+    X(OUT, "out", 1)         \
+    X(BATCH, "batch", 1)     \
+    X(JSON, "json", 0)
+
+enum {
+#define X(name, word, value) LS_ARG_##name,
+    LS_RANK_ARG_LIST(X)
+#undef X
+        LS_ARG_COUNT
+};
+#define LS_ARG(name) (1u << LS_ARG_##name)
+
+typedef struct ls_rank_args {
+    const char *operand;             /* borrowed from argv, as all */
+    const char *value[LS_ARG_COUNT]; /* NULL: not given; "" where it takes none */
+    char **sets;                     /* [n_sets] */
+    size_t n_sets;
+} ls_rank_args;
+
+/* takes: LS_ARG(SET) | ...; one operand is wanted. On success *args has to be released. */
+ls_status ls_rank_args_parse(ls_rank_args *args, int argc, char **argv, const char *usage, unsigned takes,
+                             ls_err *err) LS_MUST_CHECK;
+void ls_rank_args_release(ls_rank_args *args);
+
+/* A whole verb: joins the team, reads the arguments, runs, leaves. What fails is told by rank 0 alone: the others come
+ * back with an empty sentence. */
+ls_status ls_rank_main(int argc, char **argv, const char *usage, unsigned takes,
+                       ls_status (*run)(ls_team *team, const ls_rank_args *args, ls_err *err), ls_err *err);
+
+#endif
