@@ -32,6 +32,7 @@ struct ls_http {
     ls_loop *loop;
     ls_supervisor *supervisor;
     ls_listener *listener;
+    ls_loop_watch *timer;
     struct lws_context *context;
     struct lws_vhost *vhost;
     exchange *exchanges;
@@ -359,6 +360,7 @@ ls_status ls_http_create(ls_http **out, ls_loop *loop, ls_supervisor *supervisor
         .timeout_secs_ah_idle = ARRIVE_S,
         .keepalive_timeout = 30,
         .max_http_header_pool = MAX_CALLERS,
+        .fd_limit_per_thread = 2 * MAX_CALLERS, /* else it makes tables for all descriptors that the process may open */
         .vhost_name = "lockstepd",
     };
     http->context = lws_create_context(&info);
@@ -374,7 +376,7 @@ ls_status ls_http_create(ls_http **out, ls_loop *loop, ls_supervisor *supervisor
         ls_http_destroy(http);
         return status;
     }
-    ls_loop_every(loop, KICK_MS, on_kick, http);
+    http->timer = ls_loop_every(loop, KICK_MS, on_kick, http);
     *out = http;
     return LS_OK;
 }
@@ -383,6 +385,7 @@ void ls_http_destroy(ls_http *http) {
     if (http == NULL) {
         return;
     }
+    ls_loop_unwatch(http->timer);
     ls_listener_destroy(http->listener);
     if (http->context != NULL) {
         lws_context_destroy(http->context); /* begins; on a foreign loop its handles close in the loop's next turns */

@@ -80,12 +80,13 @@ static void on_timer(uv_timer_t *timer) {
     watch->fn(watch->context);
 }
 
-void ls_loop_every(ls_loop *loop, unsigned period_ms, ls_loop_fn fn, void *context) {
+ls_loop_watch *ls_loop_every(ls_loop *loop, unsigned period_ms, ls_loop_fn fn, void *context) {
     struct ls_loop_watch *watch = new_watch(context);
     watch->fn = fn;
     LS_ASSERT(uv_timer_init(&loop->uv, &watch->uv.timer) == 0);
     watch->uv.handle.data = watch;
     LS_ASSERT(uv_timer_start(&watch->uv.timer, on_timer, period_ms, period_ms) == 0);
+    return watch;
 }
 
 static void on_signal(uv_signal_t *handle, int signal_number) {
@@ -125,7 +126,6 @@ ls_loop_watch *ls_loop_watch_fd(ls_loop *loop, int fd, ls_loop_fn fn, void *cont
 
 void ls_loop_unwatch(ls_loop_watch *watch) {
     if (watch != NULL) {
-        (void)uv_poll_stop(&watch->uv.poll);
         uv_close(&watch->uv.handle, free_watch);
     }
 }

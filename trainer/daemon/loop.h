@@ -27,13 +27,13 @@ void ls_loop_turn(ls_loop *loop);
 /* The uv_loop_t, for the HTTP library, which lives on the same loop. */
 void *ls_loop_native(ls_loop *loop);
 
-/* Calls fn every period_ms until the loop is destroyed. */
-void ls_loop_every(ls_loop *loop, unsigned period_ms, ls_loop_fn fn, void *context);
+/* Calls fn every period_ms until ls_loop_unwatch. */
+ls_loop_watch *ls_loop_every(ls_loop *loop, unsigned period_ms, ls_loop_fn fn, void *context);
 /* Calls fn at a signal, until the loop is destroyed. */
 void ls_loop_on_signal(ls_loop *loop, int signal_number, ls_loop_signal_fn fn, void *context);
 
 /* Calls fn whenever fd is readable. NULL when the descriptor cannot be watched. The descriptor stays the caller's, and
- * may be closed right after ls_loop_unwatch. */
+ * may be closed right after ls_loop_unwatch, which ends the calls at once (NULL is legal). */
 ls_loop_watch *ls_loop_watch_fd(ls_loop *loop, int fd, ls_loop_fn fn, void *context);
 void ls_loop_unwatch(ls_loop_watch *watch);
 

@@ -208,6 +208,7 @@ static ls_status serve(const options *chosen, ls_err *err) {
         ls_info("lockstepd %s listens on %s", LOCKSTEP_VERSION, chosen->socket);
         ls_loop_run(loop);
     }
+    supervisor.notify = NULL; /* the loop turns a little more while the connections close */
     ls_push_destroy(push);
     ls_http_destroy(http);
     ls_loop_destroy(loop);

@@ -30,6 +30,7 @@ struct ls_push {
     ls_loop *loop;
     ls_supervisor *supervisor;
     ls_listener *listener;
+    ls_loop_watch *timer;
     talker *talkers;
     int n_talkers;
 };
@@ -186,7 +187,7 @@ ls_status ls_push_create(ls_push **out, ls_loop *loop, ls_supervisor *supervisor
         free(push);
         return status;
     }
-    ls_loop_every(loop, 1000, on_second, push);
+    push->timer = ls_loop_every(loop, 1000, on_second, push);
     *out = push;
     return LS_OK;
 }
@@ -198,6 +199,7 @@ void ls_push_destroy(ls_push *push) {
     while (push->talkers != NULL) {
         hang_up(push->talkers, NULL);
     }
+    ls_loop_unwatch(push->timer);
     ls_listener_destroy(push->listener);
     free(push);
 }

@@ -207,7 +207,7 @@ void ls_supervisor_start(ls_supervisor *supervisor) {
     for (size_t i = 0; i < supervisor->registry->n_jobs; i++) {
         adopt(supervisor, supervisor->registry->jobs[i], boot);
     }
-    ls_loop_every(supervisor->loop, TICK_MS, on_tick, supervisor);
+    (void)ls_loop_every(supervisor->loop, TICK_MS, on_tick, supervisor);
 }
 
 /* Starts what is on record as queued. */
