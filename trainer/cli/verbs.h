@@ -19,6 +19,8 @@
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \
       "what is in a checkpoint, and whether it is whole")                                             \
+    X(summary, "summary", "MODEL [--input-shape 28,28,1]...",                                         \
+      "the layers of a model, their output shapes and parameters")                                    \
     X(submit, "submit", "JOB -n RANKS [--run-dir DIR] [--name NAME] [--set K=V] [--resume] [--json]", \
       "give a job to lockstepd")                                                                      \
     X(list, "list", "[--json]", "the jobs that lockstepd knows, and their run folders")               \

@@ -7,17 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
 #include "worker/model/build.h"
-
-static bool is_word_of(const char *words, const char *key) {
-    size_t n = strlen(key);
-    for (const char *p = words; p != NULL && (p = strstr(p, key)) != NULL; p += n) {
-        if ((p == words || p[-1] == ' ') && (p[n] == '\0' || p[n] == ' ')) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static json_t *must(json_t *value) {
     LS_ASSERT(value != NULL); /* strings come from parsed JSON: only memory can fail, and then there is no going on */
@@ -103,7 +94,7 @@ static json_t *layer_config(ls_pool *pool, const ls_layer_class *class_, ls_json
     const char *key;
     json_t *value;
     json_object_foreach(config.value, key, value) {
-        if (is_word_of(class_->drop, key) || strcmp(key, "autocast") == 0) {
+        if (ls_word_listed(class_->drop, key) || strcmp(key, "autocast") == 0) {
             continue;
         }
         const char *name = strcmp(key, "batch_shape") == 0 ? "batch_input_shape" : key;

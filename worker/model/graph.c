@@ -211,6 +211,9 @@ static ls_status run_call(ls_builder *b, ls_layer *parent, const walk *w, int ca
                                 from->n_out, from->n_out == 1 ? "" : "s", (int)ref->output);
         }
         tensors[k] = from->out[ref->output];
+        LS_PUSH(layer->links, layer->n_links, layer->cap_links,
+                ls_pool_printf(&b->model->pool, "%s[%d][%d]", from->layer->name,
+                               (int)(ref->call + w->g->layers[ref->layer].base), (int)ref->output));
     }
     return ls_builder_call(b, layer, uses->n_in, tensors, uses->kwargs, &done[call], err);
 }

@@ -157,12 +157,26 @@ ls_status ls_model_load(ls_model **out, const char *path, const ls_shape *input_
     return ls_model_build(out, &doc, input_shapes, n_shapes, err);
 }
 
+int64_t ls_layer_count_params(const ls_layer *layer, bool trainable_only) {
+    int64_t n = 0;
+    for (int i = 0; i < layer->n_weights; i++) {
+        if (layer->weights[i]->trainable || !trainable_only) {
+            n += ls_shape_elems(&layer->weights[i]->shape);
+        }
+    }
+    for (int i = 0; i < layer->n_children; i++) {
+        n += ls_layer_count_params(layer->children[i], trainable_only);
+    }
+    return n;
+}
+
 static void release_layer(ls_layer *layer) {
     for (int i = 0; i < layer->n_children; i++) {
         release_layer(layer->children[i]);
     }
     free(layer->children);
     free(layer->weights);
+    free(layer->links);
 }
 
 void ls_model_destroy(ls_model *m) {

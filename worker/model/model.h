@@ -135,6 +135,9 @@ struct ls_layer {
     int n_out; /* of the first call */
     ls_tensor **in, **out;
     int n_in;
+    int n_links; /* of all calls: where each input comes from, in Keras's words: "dense[0][0]" */
+    const char **links;
+    int cap_links;
 };
 
 typedef struct ls_model {
@@ -166,6 +169,9 @@ ls_status ls_model_build(ls_model **out, ls_json_doc *doc, const ls_shape *input
 ls_status ls_model_load(ls_model **out, const char *path, const ls_shape *input_shapes, int n_shapes,
                         ls_err *err) LS_MUST_CHECK;
 void ls_model_destroy(ls_model *model);
+
+/* Elements of all weights of a layer and of what is nested in it; of the trainable ones alone when trainable_only. */
+int64_t ls_layer_count_params(const ls_layer *layer, bool trainable_only);
 
 /* The configuration as a Keras 2 full-model file wants it (recipe: an InputLayer always, batch_input_shape, no keys
  * that Keras 3 refuses). Freed by the caller. */

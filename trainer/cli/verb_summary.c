@@ -1,0 +1,220 @@
+/* lockstep summary MODEL: the table that Keras's model.summary() prints, from a Keras JSON file or a Keras HDF5 file.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+#include "common/text.h"
+#include "storage/checkpoint.h"
+#include "trainer/cli/verbs.h"
+#include "worker/layers/layer.h"
+
+static const char usage[] = "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]...\n";
+
+enum { MAX_INPUTS = 16, N_COLUMNS = 4, CELL = 160 };
+
+/* ---- arguments ---- */
+
+static ls_status parse_shape(const char *text, ls_shape *out, ls_err *err) {
+    const char *at = text;
+    for (out->rank = 0; out->rank < LS_MAX_RANK;) {
+        char *end;
+        long length = strtol(at, &end, 10);
+        if (end == at || length < 1 || length > INT32_MAX || (*end != ',' && *end != '\0')) {
+            break;
+        }
+        out->dim[out->rank++] = length;
+        if (*end == '\0') {
+            return LS_OK;
+        }
+        at = end + 1;
+    }
+    return ls_fail(err, LS_EINPUT,
+                   "--input-shape %s: 1 to %d lengths of 1 and more with commas between them were expected, such as "
+                   "28,28,1",
+                   text, LS_MAX_RANK);
+}
+
+/* ---- reading ---- */
+
+static bool is_hdf5(const char *path) {
+    char magic[4] = "";
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) {
+        return false;
+    }
+    bool is = fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "\x89HDF", 4) == 0;
+    fclose(f);
+    return is;
+}
+
+static ls_status load_hdf5(const char *path, const ls_shape *shapes, int n, ls_model **out, ls_err *err) {
+    ls_checkpoint ckpt = {0};
+    ls_json_doc doc;
+    LS_TRY(ls_checkpoint_inspect(path, &ckpt, err));
+    ls_status status;
+    if (ckpt.model_config == NULL) {
+        status = ls_fail(err, LS_EINPUT, "%s: holds weights only; the model's JSON file or a full-model file is needed",
+                         path);
+    } else {
+        status = ls_json_parse(&doc, path, ckpt.model_config, err);
+        if (status == LS_OK) {
+            status = ls_model_build(out, &doc, shapes, n, err);
+        }
+    }
+    ls_checkpoint_release(&ckpt);
+    return status;
+}
+
+/* ---- the table ---- */
+
+typedef struct {
+    char cell[N_COLUMNS][CELL];
+} row;
+
+typedef struct {
+    int n, cap;
+    row *rows;
+    int n_columns;
+} table;
+
+static const char *grouped(int64_t n, char *out, size_t size) {
+    char digits[32];
+    int length = snprintf(digits, sizeof digits, "%" PRId64, n);
+    size_t used = 0;
+    for (int i = 0; i < length && used + 2 < size; i++) {
+        if (i > 0 && (length - i) % 3 == 0) {
+            out[used++] = ',';
+        }
+        out[used++] = digits[i];
+    }
+    out[used] = '\0';
+    return out;
+}
+
+static void describe_output(const ls_layer *layer, char *out, size_t size) {
+    size_t used = 0;
+    for (int i = 0; i < layer->n_out && used < size; i++) {
+        char shape[96];
+        used += (size_t)snprintf(out + used, size - used, "%s%s%s", i == 0 ? layer->n_out > 1 ? "[" : "" : ", ",
+                                 ls_shape_text(&layer->out[i]->shape, true, shape, sizeof shape),
+                                 layer->n_out > 1 && i == layer->n_out - 1 ? "]" : "");
+    }
+}
+
+static void add_layer(table *t, const ls_layer *layer) {
+    row r = {{{0}}};
+    char count[32];
+    snprintf(r.cell[0], CELL, "%s (%s)", layer->name, layer->class_->name);
+    describe_output(layer, r.cell[1], CELL);
+    snprintf(r.cell[2], CELL, "%s", grouped(ls_layer_count_params(layer, false), count, sizeof count));
+    for (int i = 0; i < layer->n_links || i == 0; i++) {
+        if (i > 0) {
+            r = (row){{{0}}};
+        }
+        if (i < layer->n_links) {
+            snprintf(r.cell[3], CELL, "%s", layer->links[i]);
+        }
+        LS_PUSH(t->rows, t->n, t->cap, r);
+        if (t->n_columns < N_COLUMNS) {
+            return;
+        }
+    }
+}
+
+static void print_rule(const int *width, int n_columns, char c) {
+    int total = 0;
+    for (int k = 0; k < n_columns; k++) {
+        total += width[k] + (k > 0 ? 2 : 0);
+    }
+    for (int i = 0; i < total; i++) {
+        putchar(c);
+    }
+    putchar('\n');
+}
+
+static void print_row(const row *r, const int *width, int n_columns) {
+    for (int k = 0; k < n_columns; k++) {
+        const char *align = k == 2 ? "" : "-"; /* numbers to the right */
+        char format[16];
+        snprintf(format, sizeof format, "%%%s*s%s", align, k + 1 < n_columns ? "  " : "\n");
+        printf(format, width[k], r->cell[k]);
+    }
+}
+
+static void print_total(const char *what, int64_t n) {
+    char count[32], bytes[32];
+    printf("%s params: %s (%s)\n", what, grouped(n, count, sizeof count),
+           ls_format_bytes(bytes, sizeof bytes, 4.0 * (double)n));
+}
+
+static void print_summary(const ls_model *m) {
+    table t = {.n_columns = m->sequential ? 3 : 4};
+    row head = {{"Layer (type)", "Output Shape", "Param #", "Connected to"}};
+    int width[N_COLUMNS];
+    int64_t total = 0, trainable = 0;
+    for (int i = 0; i < m->n_layers; i++) {
+        if (!m->sequential || !m->layers[i]->builtin_input) {
+            add_layer(&t, m->layers[i]);
+        }
+        total += ls_layer_count_params(m->layers[i], false);
+        trainable += ls_layer_count_params(m->layers[i], true);
+    }
+    for (int k = 0; k < N_COLUMNS; k++) {
+        width[k] = (int)strlen(head.cell[k]);
+        for (int i = 0; i < t.n; i++) {
+            int length = (int)strlen(t.rows[i].cell[k]);
+            width[k] = length > width[k] ? length : width[k];
+        }
+    }
+    printf("Model: \"%s\"\n", m->name);
+    print_rule(width, t.n_columns, '_');
+    print_row(&head, width, t.n_columns);
+    print_rule(width, t.n_columns, '=');
+    for (int i = 0; i < t.n; i++) {
+        print_row(&t.rows[i], width, t.n_columns);
+    }
+    print_rule(width, t.n_columns, '=');
+    print_total("Total", total);
+    print_total("Trainable", trainable);
+    print_total("Non-trainable", total - trainable);
+    free(t.rows);
+}
+
+ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
+    static const struct option options[] = {
+        {"input-shape", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+    ls_shape shapes[MAX_INPUTS];
+    int n = 0, c;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c == 'h') {
+            fputs(usage, stdout);
+            return LS_OK;
+        }
+        if (c != 's') {
+            return ls_fail(err, LS_EINPUT, "summary does not know \"%s\", or a value is missing; %.*s",
+                           argv[optind - 1], (int)strlen(usage) - 1, usage);
+        }
+        if (n == MAX_INPUTS) {
+            return ls_fail(err, LS_EINPUT, "summary takes --input-shape up to %d times", MAX_INPUTS);
+        }
+        LS_TRY(parse_shape(optarg, &shapes[n++], err));
+    }
+    if (argc - optind != 1) {
+        return ls_fail(err, LS_EINPUT, "summary takes one model; %.*s", (int)strlen(usage) - 1, usage);
+    }
+    const char *path = argv[optind];
+    ls_model *m = NULL;
+    if (is_hdf5(path)) {
+        LS_TRY(load_hdf5(path, n > 0 ? shapes : NULL, n, &m, err));
+    } else {
+        LS_TRY(ls_model_load(&m, path, n > 0 ? shapes : NULL, n, err));
+    }
+    print_summary(m);
+    ls_model_destroy(m);
+    return LS_OK;
+}
