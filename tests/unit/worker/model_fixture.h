@@ -16,12 +16,6 @@
 #include "worker/model/model.h"
 #include "worker/ops/ops.h"
 
-/* Building looks at an operator's address only; these give way to the real ones where they are linked. */
-__attribute__((weak)) const ls_operator ls_op_merge = {"merge", NULL, NULL, NULL};
-__attribute__((weak)) const ls_operator ls_op_concat = {"concat", NULL, NULL, NULL};
-__attribute__((weak)) const ls_operator ls_op_batch_norm = {"batch_norm", NULL, NULL, NULL};
-__attribute__((weak)) const ls_operator ls_op_global_pool = {"global_pool", NULL, NULL, NULL};
-
 static inline ls_status try_build(ls_model **m, const char *text, const ls_shape *shapes, int n, ls_err *err) {
     ls_json_doc doc;
     ls_err parse = LS_ERR_INIT;
