@@ -138,10 +138,9 @@ static void print_rule(const int *width, int n_columns, char c) {
 
 static void print_row(const row *r, const int *width, int n_columns) {
     for (int k = 0; k < n_columns; k++) {
-        const char *align = k == 2 ? "" : "-"; /* numbers to the right */
-        char format[16];
-        snprintf(format, sizeof format, "%%%s*s%s", align, k + 1 < n_columns ? "  " : "\n");
-        printf(format, width[k], r->cell[k]);
+        int right = k == 2 ? width[k] : 0; /* numbers stand to the right, and nothing stands after the last cell */
+        int left = k + 1 < n_columns ? width[k] : 0;
+        printf("%*s%s", right > 0 ? right : -left, r->cell[k], k + 1 < n_columns ? "  " : "\n");
     }
 }
 

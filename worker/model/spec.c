@@ -391,8 +391,8 @@ static ls_status read_sequential(ls_pool *pool, ls_json config, ls_graph_spec *g
 
 ls_status ls_graph_spec_read(ls_pool *pool, ls_json at, ls_graph_spec *g, ls_err *err) {
     *g = (ls_graph_spec){.at = at};
-    LS_TRY(ls_spec_check_object(at, err));
     const char *class_name = NULL;
+    LS_TRY(ls_json_expect_object(at, err));
     LS_TRY(ls_json_get_string(at, "class_name", &class_name, err));
     if (!is_model_class(class_name)) {
         char found[96];
@@ -401,6 +401,7 @@ ls_status ls_graph_spec_read(ls_pool *pool, ls_json at, ls_graph_spec *g, ls_err
                             "expected the class_name of a model, \"Sequential\" or \"Functional\", found %s",
                             ls_json_describe(where.value, found, sizeof found));
     }
+    LS_TRY(ls_spec_check_object(at, err));
     g->sequential = strcmp(class_name, "Sequential") == 0;
     ls_json config = ls_json_member(at, "config"), layers = config;
     if (!(g->sequential && json_is_array(config.value))) {

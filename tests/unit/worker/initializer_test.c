@@ -175,7 +175,7 @@ static void wrong_initializers(void **state) {
     } rows[] = {
         {"\"glorot\"", "\"glorot\" is not an initializer"},
         {"{\"class_name\": \"RandomNormal\", \"config\": {\"stdev\": 1}}",
-         "i.config.std: unknown key; did you mean \"stddev\"?"},
+         "i.config.stdev: unknown key; did you mean \"stddev\"?"},
         {"{\"class_name\": \"RandomNormal\", \"config\": {\"stddev\": -1}}",
          "i.config.stddev: expected a number of at least 0"},
         {"{\"class_name\": \"VarianceScaling\", \"config\": {\"mode\": \"fan\"}}",
