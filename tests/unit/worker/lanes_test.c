@@ -64,8 +64,8 @@ static float *run_schedule(const ls_lane_schedule *s) {
 static void reduce(int n_lanes, int n_ranks, int at_once, int n_local, float *out) {
     ls_lane_schedule s[MAX_RANKS];
     float *slots[MAX_RANKS];
-    ls_branch all[MAX_LANES];
-    const float *where[MAX_LANES];
+    ls_branch all[MAX_LANES] = {{0, 0}};
+    const float *where[MAX_LANES] = {NULL};
     float *partial[MAX_RANKS] = {0};
     int n_all = 0;
     for (int r = 0; r < n_ranks; r++) {
