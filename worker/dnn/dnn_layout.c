@@ -24,6 +24,7 @@ static void drop_stream(void *stream) {
 }
 
 static void start(void) {
+    ls_dnn_keep_small_objects();
     must(dnnl_engine_create(&the_engine, dnnl_cpu, 0), "no engine for this processor");
     LS_ASSERT(pthread_key_create(&stream_key, drop_stream) == 0);
 }

@@ -18,6 +18,9 @@ struct ls_layout {
 dnnl_engine_t ls_dnn_engine(void);
 dnnl_stream_t ls_dnn_stream(void);
 
+/* See dnn_new.c; called once. */
+void ls_dnn_keep_small_objects(void);
+
 dnnl_data_type_t ls_dnn_type(ls_dtype t);
 /* any: with freedom of layout when the description allows it. */
 dnnl_memory_desc_t ls_dnn_md(const ls_md *m);
