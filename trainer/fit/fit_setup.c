@@ -244,6 +244,10 @@ static void say_what_is_run(ls_fit *f) {
     ls_engine_info info;
     char n_params[32], n_train[32], n_validation[48] = "";
     ls_engine_describe(f->engine, &info);
+    const char *colon = strrchr(f->job.train, ':'), *data = f->job.train;
+    for (const char *p = data; *p != '\0' && (colon == NULL || p < colon); p++) {
+        data = *p == '/' ? p + 1 : data;
+    }
     ls_count_text((double)f->port.n_elems, n_params, sizeof n_params);
     ls_count_text((double)f->n_samples, n_train, sizeof n_train);
     if (f->validation != NULL) {
@@ -253,7 +257,7 @@ static void say_what_is_run(ls_fit *f) {
     }
     ls_report_say(f->report,
                   "%s: %s, %s parameters; %s samples%s of %s%s; %d rank%s x %d thread%s, %s%d lane%s, %s, %s; %s",
-                  f->job.name, f->model->name, n_params, n_train, n_validation, f->job.train,
+                  f->job.name, f->model->name, n_params, n_train, n_validation, data,
                   ls_source_in_memory(f->train) ? "" : " (read from the file as needed)", f->team->size,
                   f->team->size == 1 ? "" : "s", info.n_threads, info.n_threads == 1 ? "" : "s",
                   f->job.lanes > 0 ? "" : "unfixed ", info.lanes, info.lanes == 1 ? "" : "s",

@@ -1,9 +1,11 @@
 #include "trainer/fit/report.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -21,7 +23,8 @@ struct ls_report {
     const char *const *columns;
     char *host;
     int n_columns, ranks;
-    bool quiet, terminal, drawn, events_failed;
+    bool quiet, drawn, events_failed;
+    int terminal; /* descriptor; -1: none */
     ls_control *control;
     int64_t last_event_ns, last_draw_ns;
     char line[LINE_MAX_BYTES];
@@ -99,9 +102,28 @@ static void wipe(ls_report *r) {
     }
 }
 
-static int columns_of_terminal(void) {
+/* The terminal that people look at, -1: none. Open MPI gives each rank a pseudo-terminal of its own and copies it to
+ * mpirun's standard output, so under mpirun it is the parent's that counts. */
+static int open_terminal(void) {
+    char link[64], path[256];
+    if (!isatty(STDOUT_FILENO)) {
+        return -1;
+    }
+    snprintf(link, sizeof link, "/proc/%d/fd/1",
+             getenv("OMPI_COMM_WORLD_RANK") != NULL ? (int)getppid() : (int)getpid());
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    path[n > 0 ? n : 0] = '\0';
+    int fd = strncmp(path, "/dev/", 5) == 0 ? open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK) : -1;
+    if (fd >= 0 && !isatty(fd)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int columns_of(int terminal) {
     struct winsize w;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+    return ioctl(terminal, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
 }
 
 void ls_report_say(ls_report *r, const char *format, ...) {
@@ -125,7 +147,7 @@ ls_status ls_report_create(ls_report **out, const ls_report_options *o, ls_err *
     r->host = ls_xstrdup(o->host);
     r->ranks = o->ranks;
     r->quiet = o->quiet;
-    r->terminal = !o->quiet && isatty(STDOUT_FILENO);
+    r->terminal = o->quiet ? -1 : open_terminal();
     r->n_columns = o->n_columns;
     r->columns = o->columns;
     if (o->control != NULL) {
@@ -144,6 +166,9 @@ void ls_report_destroy(ls_report *r) {
         return;
     }
     ls_control_destroy(r->control, LINGER_MS);
+    if (r->terminal >= 0) {
+        close(r->terminal);
+    }
     free(r->host);
     free(r);
 }
@@ -175,10 +200,10 @@ void ls_report_step(ls_report *r, const ls_bar *bar) {
         put_metrics(r, bar->logs);
         send_event(r);
     }
-    if (r->terminal && (now - r->last_draw_ns >= redraw_ns || bar->step == bar->steps)) {
+    if (r->terminal >= 0 && (now - r->last_draw_ns >= redraw_ns || bar->step == bar->steps)) {
         char line[1024];
         r->last_draw_ns = now;
-        printf("\r%s\033[K", ls_bar_line(bar, columns_of_terminal(), line, sizeof line));
+        printf("\r%s\033[K", ls_bar_line(bar, columns_of(r->terminal), line, sizeof line));
         fflush(stdout);
         r->drawn = true;
     }
