@@ -15,6 +15,10 @@
       "time training steps on synthetic data")                                                    \
     X(train, "train", "JOB [--run-dir DIR] [--resume] [--set K=V] [--quiet] [--control SOCKET]",      \
       "train a model; alone, or on many ranks under mpirun")                                          \
+    X(evaluate, "evaluate", "CHECKPOINT|RUN --data FILE.h5:/SPLIT [--batch N] [--json]",              \
+      "loss and metrics of a trained model")                                                          \
+    X(predict, "predict", "CHECKPOINT|RUN --data FILE.h5:/SPLIT --out FILE.h5 [--batch N]",           \
+      "a trained model's outputs for every sample")                                                   \
     X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \

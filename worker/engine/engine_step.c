@@ -72,6 +72,10 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
     engine_plan *ep = count > 0 ? ls_engine_plan(e, c, (int64_t)count, true, &c->err) : NULL;
     if (ep == NULL) {
         c->status = count > 0 ? c->err.status : c->status;
+    } else {
+        fill(e, c, ep, feed, index + first, true);
+    }
+    if (ep == NULL || c->status != LS_OK) { /* what could not be read must not be computed with: it may be anything */
         memset(gradient, 0, e->arena->n_reduced * sizeof(float));
         for (int b = 0; last_group && b < e->n_buckets; b++) {
             atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
@@ -90,7 +94,6 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
         ls_plan_run_prepare(ep->plan, &run);
         ep->prepared = e->weights_epoch;
     }
-    fill(e, c, ep, feed, index + first, true);
     ls_plan_set_dweights(ep->plan, gradient);
     ls_plan_run_forward(ep->plan, &run);
     ls_plan_run_backward(ep->plan, &run, after_backward_call, &hook);
@@ -229,6 +232,9 @@ static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index
                 ep->prepared = e->weights_epoch;
             }
             fill(e, c, ep, feed, index + first, targets);
+            if (c->status != LS_OK) {
+                continue;
+            }
             ls_plan_run_forward(ep->plan, &run);
             after(e, lane, ep, first, count);
         }

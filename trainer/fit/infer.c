@@ -1,0 +1,296 @@
+#include "trainer/fit/infer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/file.h"
+#include "common/memory.h"
+#include "storage/checkpoint_folder.h"
+#include "trainer/fit/fit_private.h"
+
+enum { DEFAULT_BATCH = 256 };
+
+ls_status ls_infer_request_read(ls_infer_request *out, const char *checkpoint, const char *data, const char *batch,
+                                ls_err *err) {
+    *out = (ls_infer_request){.checkpoint = checkpoint, .data = data, .batch = DEFAULT_BATCH};
+    if (data == NULL) {
+        return ls_fail(err, LS_EINPUT, "--data is missing: a data set such as mnist.h5:/test");
+    }
+    if (batch != NULL) {
+        char *end;
+        errno = 0;
+        out->batch = strtoll(batch, &end, 10);
+        if (*batch == '\0' || *end != '\0' || errno != 0 || out->batch < 1 || out->batch > 1 << 30) {
+            return ls_fail(err, LS_EINPUT, "--batch %s: expected a whole number from 1", batch);
+        }
+    }
+    return LS_OK;
+}
+
+/* ---- the checkpoint: rank 0 reads, the others are told its texts ---- */
+
+static ls_status find_file(const char *path, char **file, ls_err *err) {
+    char *final = ls_path_join(path, "final.h5");
+    if (ls_folder_exists(path) && ls_file_exists(final)) {
+        *file = final;
+        return LS_OK;
+    }
+    free(final);
+    return ls_checkpoint_resolve(path, file, err);
+}
+
+static ls_status read_checkpoint(const char *path, ls_checkpoint *c, char **file, ls_err *err) {
+    LS_TRY(find_file(path, file, err));
+    LS_TRY(ls_checkpoint_read(*file, c, err));
+    if (c->model_config == NULL) {
+        return ls_fail(err, LS_EINPUT, "%s: holds weights only; a full model (model.save, not save_weights) is needed",
+                       *file);
+    }
+    return LS_OK;
+}
+
+/* Rank 0's text or NULL to all. */
+static void share_text(ls_team *team, char **text) {
+    bool present = *text != NULL;
+    ls_team_bcast(team, 0, &present, sizeof present);
+    if (present) {
+        size_t n = team->rank == 0 ? strlen(*text) : 0;
+        ls_team_bcast_text(team, 0, text, &n);
+    }
+}
+
+static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, bool compiled, ls_err *err) {
+    ls_json_doc doc = {0};
+    LS_TRY(ls_json_parse(&doc, file, c->model_config, err));
+    LS_TRY(ls_model_build(&f->model, &doc, NULL, 0, err));
+    if (!compiled) {
+        f->compile.n_outputs = f->model->n_outputs;
+        f->compile.losses = ls_xcalloc((size_t)f->model->n_outputs, sizeof *f->compile.losses);
+        f->compile.loss_weights = ls_xcalloc((size_t)f->model->n_outputs, sizeof *f->compile.loss_weights);
+        return LS_OK;
+    }
+    if (c->training_config == NULL) {
+        return ls_fail(err, LS_EINPUT,
+                       "%s: was saved without loss and metrics (training_config), so there is nothing "
+                       "to evaluate it with",
+                       file);
+    }
+    char *name = ls_xprintf("%s: training_config", file);
+    ls_status status = ls_json_parse(&f->job.doc, name, c->training_config, err);
+    free(name);
+    LS_TRY(status);
+    LS_TRY(ls_compile_parse(ls_json_root(&f->job.doc), f->model, &f->compile, err));
+    return ls_fit_name_logs(f, err);
+}
+
+static void input_scale(const ls_checkpoint *c, double *scale, double *offset) {
+    json_t *state = c->state != NULL ? json_loads(c->state, 0, NULL) : NULL;
+    json_t *data = json_object_get(json_object_get(state, "job"), "data");
+    json_t *s = json_object_get(data, "scale"), *o = json_object_get(data, "offset");
+    *scale = json_is_number(s) ? json_number_value(s) : NAN;
+    *offset = json_is_number(o) ? json_number_value(o) : NAN;
+    json_decref(state);
+}
+
+static ls_status set_weights(ls_fit *f, const ls_checkpoint *c, const char *file, ls_err *err) {
+    for (int w = 0; w < f->model->n_weights; w++) {
+        const ls_weight *weight = f->model->weights[w];
+        const ls_checkpoint_array *a = ls_checkpoint_find_weight(c, ls_fit_group_of(weight)->name, weight->path);
+        if (a == NULL || a->n_elems != (size_t)ls_shape_elems(&weight->shape)) {
+            return ls_fail(err, LS_EINPUT,
+                           "%s: lacks the weight \"%s\" of layer \"%s\" in the shape that its own "
+                           "model_config asks for",
+                           file, weight->path, ls_fit_group_of(weight)->name);
+        }
+        ls_engine_set(f->engine, weight, -1, a->data);
+    }
+    return LS_OK;
+}
+
+static ls_status create_engine(ls_fit *f, const ls_infer_request *r, ls_err *err) {
+    int64_t n = (int64_t)ls_source_feed(f->train)->n_samples, batch = r->batch < n ? r->batch : n;
+    ls_engine_options options = {.batch = batch,
+                                 .eval_batch = batch,
+                                 .last_eval_batch = n % batch,
+                                 .compute = LS_F32,
+                                 .inference = true,
+                                 .sample_weights = ls_source_weighted(f->train)};
+    return ls_engine_create(&f->engine, f->team, f->model, &f->compile, &options, err);
+}
+
+static ls_status open_all(ls_fit *f, const ls_infer_request *r, ls_checkpoint *c, char **file, bool compiled,
+                          ls_err *err) {
+    ls_status mine = f->chief ? read_checkpoint(r->checkpoint, c, file, err) : LS_OK;
+    LS_TRY(ls_team_agree(f->team, mine, err));
+    share_text(f->team, file);
+    share_text(f->team, &c->model_config);
+    share_text(f->team, &c->training_config);
+    share_text(f->team, &c->state);
+    LS_TRY(ls_team_agree(f->team, build(f, c, *file, compiled, err), err));
+    ls_source_options options = {.no_targets = !compiled};
+    input_scale(c, &options.scale, &options.offset);
+    LS_TRY(ls_source_open(&f->train, f->team, r->data, f->model, compiled ? &f->compile : NULL, &options, err));
+    LS_TRY(create_engine(f, r, err));
+    mine = f->chief ? set_weights(f, c, *file, err) : LS_OK;
+    LS_TRY(ls_team_agree(f->team, mine, err));
+    ls_engine_publish(f->engine);
+    size_t n = ls_source_feed(f->train)->n_samples;
+    f->in_order = ls_xcalloc(n, sizeof *f->in_order);
+    for (size_t i = 0; i < n; i++) {
+        f->in_order[i] = (uint32_t)i;
+    }
+    return LS_OK;
+}
+
+/* Opens, does the work, and closes. */
+static ls_status with_model(ls_team *team, const ls_infer_request *r, bool compiled,
+                            ls_status (*work)(ls_fit *f, int64_t batch, void *context, ls_err *err), void *context,
+                            ls_err *err) {
+    ls_fit *f = ls_xcalloc(1, sizeof *f);
+    ls_checkpoint c = {0};
+    char *file = NULL;
+    f->team = team;
+    f->chief = team->rank == 0;
+    ls_status status = open_all(f, r, &c, &file, compiled, err);
+    if (status == LS_OK) {
+        int64_t n = (int64_t)ls_source_feed(f->train)->n_samples;
+        status = work(f, r->batch < n ? r->batch : n, context, err);
+    }
+    ls_checkpoint_release(&c);
+    free(file);
+    ls_fit_release(f);
+    free(f);
+    return status;
+}
+
+/* ---- evaluation ---- */
+
+typedef struct {
+    ls_logs *logs;
+    size_t *n_samples;
+} evaluation;
+
+static ls_status evaluate(ls_fit *f, int64_t batch, void *context, ls_err *err) {
+    evaluation *e = context;
+    const ls_feed *feed = ls_source_feed(f->train);
+    f->n_sums = ls_engine_n_sums(f->engine);
+    f->sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->sums);
+    f->step_sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->step_sums);
+    for (size_t first = 0; first < feed->n_samples; first += (size_t)batch) {
+        size_t n = feed->n_samples - first < (size_t)batch ? feed->n_samples - first : (size_t)batch;
+        ls_verdict v = {.sums = f->step_sums};
+        LS_TRY(ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n, 0, &v, err));
+        for (int i = 0; i < f->n_sums; i++) {
+            f->sums[i] += f->step_sums[i];
+        }
+    }
+    ls_fit_logs(f, f->sums, "", e->logs);
+    *e->n_samples = feed->n_samples;
+    return LS_OK;
+}
+
+ls_status ls_infer_evaluate(struct ls_team *team, const ls_infer_request *request, ls_logs *logs, size_t *n_samples,
+                            ls_err *err) {
+    evaluation e = {logs, n_samples};
+    return with_model(team, request, true, evaluate, &e, err);
+}
+
+/* ---- prediction ---- */
+
+typedef struct {
+    char *temporary;
+    ls_h5 *file;
+    ls_h5_array **arrays; /* [n_outputs] */
+    float **out;          /* [n_outputs] one batch */
+} prediction;
+
+static ls_shape output_shape(const ls_tensor *t) {
+    ls_shape s = t->shape;
+    if (t->rows > 1 && s.rank < LS_MAX_RANK) {
+        memmove(s.dim + 1, s.dim, (size_t)s.rank * sizeof s.dim[0]);
+        s.dim[0] = t->rows;
+        s.rank++;
+    }
+    return s;
+}
+
+static ls_status create_file(ls_fit *f, prediction *p, int64_t batch, ls_err *err) {
+    LS_TRY(ls_h5_create(p->temporary, &p->file, err));
+    for (int o = 0; o < f->model->n_outputs; o++) {
+        ls_shape s = output_shape(f->model->outputs[o]);
+        uint64_t dims[LS_MAX_RANK + 1] = {ls_source_feed(f->train)->n_samples};
+        for (int i = 0; i < s.rank; i++) {
+            dims[i + 1] = (uint64_t)s.dim[i];
+        }
+        LS_TRY(ls_h5_array_create(p->file, f->model->output_names[o], LS_H5_F32, s.rank + 1, dims, NULL, &p->arrays[o],
+                                  err));
+        p->out[o] = ls_xcalloc((size_t)(batch * ls_shape_elems(&s)), sizeof(float));
+    }
+    return LS_OK;
+}
+
+static ls_status write_batch(const ls_fit *f, prediction *p, size_t first, size_t n, ls_err *err) {
+    for (int o = 0; o < f->model->n_outputs; o++) {
+        LS_TRY(ls_h5_array_write(p->arrays[o], first, n, p->out[o], err));
+    }
+    return LS_OK;
+}
+
+/* Gives up, or puts the file under its name. */
+static ls_status close_file(const ls_fit *f, prediction *p, const char *path, ls_status status, ls_err *err) {
+    for (int o = 0; o < f->model->n_outputs; o++) {
+        if (status == LS_OK) {
+            status = ls_h5_array_close(p->arrays[o], err);
+        } else {
+            ls_h5_array_discard(p->arrays[o]);
+        }
+        free(p->out[o]);
+    }
+    if (status == LS_OK) {
+        status = ls_h5_close(p->file, err);
+    } else {
+        ls_h5_discard(p->file);
+    }
+    if (status == LS_OK) {
+        status = ls_file_sync(p->temporary, err);
+    }
+    if (status == LS_OK && rename(p->temporary, path) != 0) {
+        status = ls_fail(err, LS_EIO, "%s: cannot be put in place: %s", path, strerror(errno));
+    }
+    if (status != LS_OK) {
+        unlink(p->temporary);
+    }
+    return status;
+}
+
+static ls_status predict(ls_fit *f, int64_t batch, void *context, ls_err *err) {
+    const char *path = context;
+    const ls_feed *feed = ls_source_feed(f->train);
+    prediction p = {.temporary = ls_xprintf("%s.tmp-%d", path, (int)getpid()),
+                    .arrays = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.arrays),
+                    .out = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.out)};
+    ls_status status = ls_team_agree(f->team, f->chief ? create_file(f, &p, batch, err) : LS_OK, err);
+    for (size_t first = 0; status == LS_OK && first < feed->n_samples; first += (size_t)batch) {
+        size_t n = feed->n_samples - first < (size_t)batch ? feed->n_samples - first : (size_t)batch;
+        status = ls_engine_predict_step(f->engine, feed, f->in_order + first, n, p.out, err);
+        if (status == LS_OK) {
+            status = ls_team_agree(f->team, f->chief ? write_batch(f, &p, first, n, err) : LS_OK, err);
+        }
+    }
+    if (f->chief) {
+        status = close_file(f, &p, path, status, err);
+    }
+    status = ls_team_agree(f->team, status, err);
+    free(p.temporary);
+    free(p.arrays);
+    free(p.out);
+    return status;
+}
+
+ls_status ls_infer_predict(struct ls_team *team, const ls_infer_request *request, const char *out, ls_err *err) {
+    return with_model(team, request, false, predict, (void *)out, err);
+}

@@ -1,0 +1,36 @@
+/*
+ * Using a trained model: evaluation and prediction over all ranks.
+ *
+ * The model, its losses and metrics come from the checkpoint itself (model_config, training_config), so that any Keras
+ * HDF5 file will do; of a Lockstep checkpoint the job's scale and offset of the inputs are used as well.
+ */
+#ifndef LS_FIT_INFER_H
+#define LS_FIT_INFER_H
+
+#include <stdint.h>
+
+#include "common/status.h"
+#include "trainer/fit/logs.h"
+
+struct ls_team;
+
+typedef struct ls_infer_request {
+    const char *checkpoint; /* a file, or a run folder: its final.h5, else its newest checkpoint */
+    const char *data;       /* FILE.h5:/SPLIT */
+    int64_t batch;          /* global */
+} ls_infer_request;
+
+/* From command-line words; batch NULL: 256. LS_EINPUT. */
+ls_status ls_infer_request_read(ls_infer_request *out, const char *checkpoint, const char *data, const char *batch,
+                                ls_err *err) LS_MUST_CHECK;
+
+/* Collective. Loss and metrics over every sample of the data exactly once, the same on all ranks. */
+ls_status ls_infer_evaluate(struct ls_team *team, const ls_infer_request *request, ls_logs *logs, size_t *n_samples,
+                            ls_err *err) LS_MUST_CHECK;
+
+/* Collective. Writes an HDF5 file with one array an output, (samples, shape of the output) f32, named as the output; it
+ * appears under its name when it is whole. */
+ls_status ls_infer_predict(struct ls_team *team, const ls_infer_request *request, const char *out,
+                           ls_err *err) LS_MUST_CHECK;
+
+#endif
