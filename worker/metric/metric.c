@@ -7,8 +7,10 @@
 #include "worker/metric/metric_rows.h"
 
 static const ls_metric_class *const classes[] = {
-    &ls_metric_binary_accuracy,     &ls_metric_categorical_accuracy, &ls_metric_sparse_categorical_accuracy,
-    &ls_metric_mean_absolute_error, &ls_metric_mean_squared_error,   NULL,
+#define X(name) &ls_metric_##name,
+    LS_METRIC_LIST(X)
+#undef X
+        NULL,
 };
 
 static const ls_metric_class *accuracy_for(const ls_shape *output, bool sparse_target) {
@@ -19,52 +21,111 @@ static const ls_metric_class *accuracy_for(const ls_shape *output, bool sparse_t
                                                                    : &ls_metric_categorical_accuracy;
 }
 
-static ls_status find(ls_json at, const char *name, const ls_shape *output, bool sparse, const ls_metric_class **out,
-                      ls_err *err) {
+/* The class of a name: a row of the table, "accuracy" in its three forms, or any loss. */
+static ls_status find(ls_json at, const char *name, const ls_shape *output, bool sparse, ls_metric *m, ls_err *err) {
     if (ls_word_listed("accuracy acc Accuracy", name)) {
-        *out = accuracy_for(output, sparse);
+        m->class_ = accuracy_for(output, sparse);
         return LS_OK;
     }
-    const char *names[sizeof classes / sizeof classes[0] + 1] = {"accuracy"};
+    const char *names[64] = {"accuracy"};
     size_t n = 1;
     for (size_t i = 0; classes[i] != NULL; i++) {
         names[n++] = classes[i]->name;
         if (strcmp(classes[i]->name, name) == 0 || ls_word_listed(classes[i]->aliases, name)) {
-            *out = classes[i];
+            m->class_ = classes[i];
             return LS_OK;
         }
+    }
+    ls_err ignored = LS_ERR_INIT;
+    json_t *word = json_string(name);
+    ls_json spec = {.doc = at.doc, .value = word};
+    ls_status s = ls_loss_parse(spec, &m->loss, &ignored);
+    json_decref(word);
+    if (s == LS_OK) {
+        m->class_ = m->loss.class_->sparse ? &ls_metric_sparse_loss : &ls_metric_loss;
+        return LS_OK;
+    }
+    for (size_t i = 0; ls_loss_classes()[i] != NULL && n < sizeof names / sizeof names[0]; i++) {
+        names[n++] = ls_loss_classes()[i]->name;
     }
     const char *near = ls_nearest(name, names, n);
     return ls_json_fail(at, err, "\"%s\" is not a metric that Lockstep knows%s%s%s", name,
                         near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
+/* Settings that ask for something that is not done must be absent or null. */
+static ls_status refuse(ls_json config, const char *const *keys, ls_err *err) {
+    for (; *keys != NULL; keys++) {
+        ls_json m = ls_json_member(config, *keys);
+        if (ls_json_present(m) && !json_is_false(m.value)) {
+            return ls_json_fail(m, err, "is not supported for this metric; leave it out");
+        }
+    }
+    return LS_OK;
+}
+
+static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
+    static const char *const refused[] = {"top_k", "class_id", "multi_label", "num_labels", "label_weights", NULL};
+    static const char *const averages[] = {"macro", "micro", "weighted"}, *const curves[] = {"ROC", "PR"},
+                             *const rules[] = {"interpolation", "minoring", "majoring"};
+    const char *key;
+    json_t *value;
+    json_object_foreach(config.value, key, value) {
+        if (!ls_word_listed("name dtype fn", key) && !ls_word_listed(m->class_->keys, key)) {
+            return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s", m->class_->name);
+        }
+    }
+    int curve = 0;
+    LS_TRY(refuse(config, refused, err));
+    if (m->class_ == &ls_metric_auc) {
+        LS_TRY(ls_json_get_int(config, "num_thresholds", 2, 100000, &m->k, err));
+        LS_TRY(ls_json_get_choice(config, "curve", curves, 2, &curve, err));
+        LS_TRY(ls_json_get_choice(config, "summation_method", rules, 3, &m->mode, err));
+        m->curve_is_pr = curve == 1;
+        static const char *const more[] = {"thresholds", "from_logits", NULL};
+        return refuse(config, more, err);
+    }
+    ls_json thresholds = ls_json_member(config, "thresholds");
+    if (json_is_array(thresholds.value) && ls_json_length(thresholds) == 1) {
+        thresholds = ls_json_element(thresholds, 0);
+    }
+    if (ls_json_present(thresholds)) {
+        if (!json_is_number(thresholds.value)) {
+            return ls_json_fail(thresholds, err, "expected one number: a metric has one value in the log");
+        }
+        m->threshold = json_number_value(thresholds.value);
+    }
+    LS_TRY(ls_json_get_double(config, "threshold", 0, 1, &m->threshold, err));
+    LS_TRY(ls_json_get_choice(config, "average", averages, 3, &m->mode, err));
+    LS_TRY(ls_json_get_bool(config, "from_logits", &m->loss.from_logits, err));
+    LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &m->loss.label_smoothing, err));
+    return ls_json_get_int(config, "k", 1, INT64_MAX, &m->k, err);
+}
+
 ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target, ls_metric *out, ls_err *err) {
-    *out = (ls_metric){.threshold = 0.5, .k = 5};
+    *out = (ls_metric){0};
     const char *name = NULL, *shown = NULL;
+    ls_json config = {.doc = at.doc};
     if (json_is_string(at.value)) {
         name = json_string_value(at.value);
-        LS_TRY(find(at, name, output, sparse_target, &out->class_, err));
+        LS_TRY(find(at, name, output, sparse_target, out, err));
     } else {
         LS_TRY(ls_json_expect_object(at, err));
         LS_TRY(ls_json_get_string(at, "class_name", &name, err));
         if (name == NULL) {
             return ls_json_fail(at, err, "a metric needs a \"class_name\"");
         }
-        LS_TRY(find(ls_json_member(at, "class_name"), name, output, sparse_target, &out->class_, err));
-        ls_json config = ls_json_member(at, "config");
-        const char *key;
-        json_t *value;
-        json_object_foreach(config.value, key, value) {
-            if (!ls_word_listed("name dtype fn", key) && !ls_word_listed(out->class_->keys, key)) {
-                return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s", out->class_->name);
-            }
-        }
+        LS_TRY(find(ls_json_member(at, "class_name"), name, output, sparse_target, out, err));
+        config = ls_json_member(at, "config");
         LS_TRY(ls_json_get_string(config, "name", &shown, err));
-        LS_TRY(ls_json_get_double(config, "threshold", 0, 1, &out->threshold, err));
-        LS_TRY(ls_json_get_int(config, "k", 1, INT64_MAX, &out->k, err));
-        name = out->class_->name;
+        name = out->class_ == &ls_metric_loss || out->class_ == &ls_metric_sparse_loss ? out->loss.class_->name
+                                                                                       : out->class_->name;
     }
+    out->k = out->class_ == &ls_metric_auc ? 200 : 5;
+    out->n_classes = output->rank > 0 ? output->dim[output->rank - 1] : 1;
+    /* F1 and IoU take the largest class unless a threshold is given. */
+    out->threshold = out->class_ == &ls_metric_f1_score || out->class_ == &ls_metric_mean_iou ? -1 : 0.5;
+    LS_TRY(parse_config(out, config, err));
     snprintf(out->name, sizeof out->name, "%s", shown != NULL ? shown : name);
     return LS_OK;
 }

@@ -9,6 +9,7 @@
 #define LS_WORKER_METRIC_H
 
 #include "common/json.h"
+#include "worker/loss/loss.h"
 #include "worker/model/model.h"
 
 typedef struct ls_metric ls_metric;
@@ -28,8 +29,12 @@ typedef struct ls_metric_class {
 struct ls_metric {
     const ls_metric_class *class_;
     char name[64]; /* as it appears in logs: "accuracy", "mae" */
-    double threshold, a, b;
-    int64_t k, n_classes;
+    double threshold;
+    int64_t k; /* top k; number of thresholds */
+    int64_t n_classes;
+    int mode; /* F1: average; AUC: summation method */
+    bool curve_is_pr;
+    ls_loss loss; /* of a loss that is used as a metric */
 };
 
 /* A name or {"class_name", "config"}. "accuracy"/"acc" becomes binary, categorical or sparse categorical accuracy from
