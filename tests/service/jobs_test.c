@@ -120,9 +120,11 @@ static void what_does_not_stop_is_killed(void **state) {
     cli_expect(s, 0, NULL, NULL, "resume", "1", NULL);
     wait_step(s, id, 1);
     cli_expect(s, 0, "stopping", NULL, "stop", "1", "--now", NULL);
-    json_decref(wait_state(s, id, "stopped"));
+    json_t *killed = wait_state(s, id, "stopped");
+    assert_non_null(strstr(text_of(killed, "message"), "ended at once, as asked"));
     assert_int_equal(processes_of(s), 0);
     json_decref(stopped);
+    json_decref(killed);
     free(run);
     free(job);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -251,6 +252,7 @@ static void a_number_given_again_is_not_mistaken(void **state) {
     assert_int_equal(daemon_end(s, SIGTERM), 0);
     pid_t stranger = fork();
     if (stranger == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         setsid();
         for (;;) {
             pause();

@@ -72,26 +72,30 @@ void ls_view_metrics(char *out, size_t size, const json_t *metrics) {
     const char *name;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)metrics, name, value) {
-        if (json_is_number(value)) {
-            append(out, size, "  %s %.4f", name, json_number_value(value));
+        double number = json_number_value(value);
+        if (json_is_number(value) && (number == 0 || fabs(number) >= 1e-3)) {
+            append(out, size, "  %s %.4f", name, number);
+        } else if (json_is_number(value)) {
+            append(out, size, "  %s %.3g", name, number);
         }
     }
 }
 
-void ls_view_progress(char *out, size_t size, const json_t *progress) {
+void ls_view_progress(char *out, size_t size, const json_t *progress, bool over) {
     char part[64];
     double loss = ls_view_number(progress, "loss", NAN), speed = ls_view_number(progress, "samples_per_s", NAN);
     double left = ls_view_number(progress, "eta_s", NAN);
     snprintf(out, size, "epoch %s", ls_view_part(part, sizeof part, progress, "epoch", "epochs"));
     append(out, size, "  step %s", ls_view_part(part, sizeof part, progress, "step", "steps"));
-    if (!isnan(loss)) {
+    const json_t *metrics = json_object_get(progress, "metrics");
+    if (!isnan(loss) && json_object_get(metrics, "loss") == NULL) {
         append(out, size, "  loss %.4f", loss);
     }
-    ls_view_metrics(out, size, json_object_get(progress, "metrics"));
+    ls_view_metrics(out, size, metrics);
     if (!isnan(speed)) {
         append(out, size, "  %.0f samples/s", speed);
     }
-    if (!isnan(left)) {
+    if (!isnan(left) && !over) {
         append(out, size, "  %s left", ls_format_duration(part, sizeof part, left));
     }
 }
@@ -189,7 +193,7 @@ void ls_view_details(const json_t *job) {
     char text[512];
     printf("job %.0f (%s): %s\n", ls_view_number(job, "id", 0), ls_view_text(job, "name"), ls_view_text(job, "state"));
     print_line("message", ls_view_text(job, "message"));
-    ls_view_progress(text, sizeof text, progress);
+    ls_view_progress(text, sizeof text, progress, ls_view_over(job));
     print_line("progress", json_object_size(progress) > 0 ? text : "");
     snprintf(text, sizeof text, "%.0f on %s, %s %.0f", ls_view_number(job, "ranks", 0), ls_view_text(job, "host"),
              strcmp(ls_view_text(job, "origin"), "external") == 0 ? "started by hand; rank 0 is process"

@@ -20,8 +20,9 @@ const char *ls_view_part(char *out, size_t size, const json_t *progress, const c
 /* A moment as local time: the time of day, with the date unless it is today; "-" for 0. */
 const char *ls_view_moment(char *out, size_t size, double seconds);
 
-/* "epoch 3/12  step 40/100  loss 0.2512  accuracy 0.9310  900 samples/s  7.0 s left", as far as known. */
-void ls_view_progress(char *out, size_t size, const json_t *progress);
+/* "epoch 3/12  step 40/100  loss 0.2512  accuracy 0.9310  900 samples/s  7.0 s left", as far as known. Of a job that is
+ * over, no time is left. */
+void ls_view_progress(char *out, size_t size, const json_t *progress, bool over);
 /* "  loss 0.2512  val_loss 0.3"; appends to out. */
 void ls_view_metrics(char *out, size_t size, const json_t *metrics);
 

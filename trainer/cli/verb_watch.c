@@ -35,7 +35,7 @@ static void show_line(const watcher *w) {
     int n = snprintf(line, sizeof line, "job %.0f (%s) %s  ", ls_view_number(w->job, "id", 0),
                      ls_view_text(w->job, "name"), ls_view_text(w->job, "state"));
     n = n < (int)sizeof line ? n : (int)sizeof line - 1;
-    ls_view_progress(line + n, sizeof line - (size_t)n, w->progress);
+    ls_view_progress(line + n, sizeof line - (size_t)n, w->progress, false);
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 && size.ws_col - 1u < sizeof line) {
         line[size.ws_col - 1] = '\0'; /* a line that wraps cannot be written over */
     }

@@ -63,6 +63,7 @@ typedef struct ls_job {
     /* From here on not in the record. */
     bool child;       /* started by this very daemon, which so is told of its end */
     bool exited;      /* process is gone; what is left of its session is being cleared */
+    bool killed;      /* asked to end at once */
     double exited_at; /* when that was seen */
     int exit_signal;
     char *end_status; /* from the end event: done, failed or stopped; NULL: none came */

@@ -88,6 +88,8 @@ static void explain(ls_job *job, ls_job_state state) {
     } else if (state == LS_JOB_FAILED) {
         ls_job_set_text(&job->message, "%s ended with exit code %d; \"lockstep logs %" PRId64 "\" tells more", runner,
                         job->exit_code, job->id);
+    } else if (state == LS_JOB_STOPPED && job->killed) {
+        ls_job_set_text(&job->message, "it was ended at once, as asked; what came after its last checkpoint is lost");
     } else if (state == LS_JOB_STOPPED && job->end_status == NULL && job->exit_code != 75) {
         ls_job_set_text(&job->message,
                         "it did not stop by itself and was ended; what came after its last checkpoint is lost");
@@ -217,6 +219,7 @@ static void start(ls_supervisor *supervisor, ls_job *job, bool resume) {
     ls_job_set_text(&job->message, "%s", "");
     job->exited = false;
     job->exit_signal = 0;
+    job->killed = false;
     job->stop_by = 0;
     job->ended = 0;
     job->external = false;
@@ -311,6 +314,7 @@ ls_status ls_supervisor_stop(ls_supervisor *supervisor, ls_job *job, bool now, l
     }
     if (now) {
         job->stop_by = ls_wall_seconds();
+        job->killed = true;
         kill_all(job);
     }
     return LS_OK;
@@ -376,7 +380,7 @@ ls_job *ls_supervisor_hello(ls_supervisor *supervisor, const char *run_dir, cons
     ls_job_set_text(&job->message, "%s", "");
     job->events_from = job->events_at = 0; /* which events are this run's is told by their time */
     job->external = true;
-    job->child = job->exited = false;
+    job->child = job->exited = job->killed = false;
     job->stop_by = job->ended = 0;
     job->ranks = ranks;
     job->process = process;
