@@ -40,8 +40,8 @@ void harness_init(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
 }
 
-const char *path_of_fake(void) {
-    return fake;
+const char *path_of_lockstep(void) {
+    return lockstep;
 }
 
 bool wait_more(int64_t *since, const char *what) {

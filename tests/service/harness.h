@@ -83,6 +83,7 @@ bool wait_more(int64_t *since, const char *what);
 /* Starts fake_job by hand, as a user's own mpirun: -n RANKS, reporting to the daemon. Returns its process. */
 pid_t run_by_hand(service *s, const char *job, const char *ranks, const char *run_dir);
 
-const char *path_of_fake(void);
+/* The program `lockstep`. */
+const char *path_of_lockstep(void);
 
 #endif
