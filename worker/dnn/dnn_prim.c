@@ -308,7 +308,7 @@ static dnnl_primitive_desc_t describe_batch_norm(request *r, const ls_batch_norm
 }
 
 ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads, ls_err *err) {
-    ls_prim_arg args[10];
+    ls_prim_arg args[MAX_ARGS];
     int n = 0;
     bool back = pass == LS_PASS_BACKWARD_DATA;
     args[n++] = LS_ARG_SRC;
