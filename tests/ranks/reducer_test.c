@@ -224,6 +224,7 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
     serial.w = w, serial.m = m, wrong.w = wrong_w, wrong.m = wrong_m;
     ls_reducer_options o = {.n_lanes = s->n_lanes,
                             .lanes_at_once = 1 + s->team->rank % 3,
+                            .n_threads = s->n_lanes % 3 == 0 ? 2 : 1,
                             .n_params = N_PARAMS,
                             .n_reduced = N_REDUCED,
                             .n_buckets = s->n_buckets,

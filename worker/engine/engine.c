@@ -201,6 +201,7 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
     bool norms = e->compile != NULL && !e->options.inference && ls_engine_needs_norms(e);
     ls_reducer_options o = {.n_lanes = e->n_lanes,
                             .lanes_at_once = e->n_contexts,
+                            .n_threads = e->n_contexts * e->plan_threads,
                             .n_params = e->arena->n_total,
                             .n_reduced = e->options.inference ? 0 : e->arena->n_reduced,
                             .n_buckets = e->options.inference ? 0 : e->n_buckets,

@@ -59,7 +59,7 @@ ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_op
     r->o.buckets = copy_table(o->buckets, o->n_buckets);
     r->o.segments = o->n_norms > 0 ? copy_table(o->segments, o->n_segments) : NULL;
     r->o.n_segments = o->n_norms > 0 ? o->n_segments : 0;
-    r->non_finite_at = SIZE_MAX;
+    r->o.n_threads = o->n_threads > 1 ? o->n_threads : 1;
     ls_status status = check_same(r, err);
     if (status == LS_OK) {
         ls_reducer_cut(r);
@@ -110,7 +110,36 @@ static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* This node's fragments of [first, first + n): pointers into the neighbours' slots. Returns how many. */
+/* Pieces of a slice: chunks of LS_REDUCE_CHUNK floats from its start or, where chunks have norms, those. */
+static size_t n_pieces(const ls_reducer *r, const ls_slice *s) {
+    return r->o.n_norms > 0 ? (size_t)s->n_chunks : (s->n + LS_REDUCE_CHUNK - 1) / LS_REDUCE_CHUNK;
+}
+
+static size_t piece(const ls_reducer *r, const ls_slice *s, size_t i, size_t *n) {
+    if (r->o.n_norms > 0) {
+        size_t first = r->chunks[(size_t)s->chunk + i];
+        *n = r->chunks[(size_t)s->chunk + i + 1] - first;
+        return first;
+    }
+    *n = smaller(LS_REDUCE_CHUNK, s->n - i * LS_REDUCE_CHUNK);
+    return s->first + i * LS_REDUCE_CHUNK;
+}
+
+/* Calls `one` for every piece of a slice, by all threads where it is worth while. */
+static void each_piece(ls_reducer *r, const ls_slice *s, void *item,
+                       void (*one)(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n)) {
+    size_t pieces = n_pieces(r, s), n_threads = (size_t)r->o.n_threads;
+    size_t parts = pieces >= 2 * n_threads ? n_threads : 1;
+#pragma omp parallel for schedule(static, 1) num_threads(r->o.n_threads) if (parts > 1)
+    for (size_t t = 0; t < parts; t++) {
+        for (size_t i = pieces * t / parts; i < pieces * (t + 1) / parts; i++) {
+            size_t n, first = piece(r, s, i, &n);
+            one(r, &r->work[t], item, first, n);
+        }
+    }
+}
+
+/* This node's fragments from `first` on: pointers into the neighbours' slots. Returns how many. */
 static int point_at_raw(const ls_reducer *r, const float **leaf, size_t first) {
     for (int i = 0; i < r->node.n_leaves; i++) {
         leaf[i] = r->raw[i] + first;
@@ -118,43 +147,28 @@ static int point_at_raw(const ls_reducer *r, const float **leaf, size_t first) {
     return r->node.n_leaves;
 }
 
-/* The reduced gradient of one chunk of an own slice; valid until the next call. */
-static const float *add_chunk(ls_reducer *r, const ls_own *own, size_t first, size_t n) {
+/* The reduced gradient of one piece of an own slice; valid until the thread's next call. */
+static const float *add_piece(ls_reducer *r, ls_work *w, const ls_own *own, size_t first, size_t n) {
     int k = 0;
     for (int m = 0; m < r->team->n_nodes; m++) {
         if (m == r->team->node) {
-            k += point_at_raw(r, r->leaf + k, first);
+            k += point_at_raw(r, w->leaf + k, first);
             continue;
         }
         for (int f = 0; f < r->node_fragments[m]; f++) {
-            r->leaf[k++] = own->received[m] + (size_t)f * own->slice.n + (first - own->slice.first);
+            w->leaf[k++] = own->received[m] + (size_t)f * own->slice.n + (first - own->slice.first);
         }
     }
-    ls_sum_run(&r->root, r->leaf, n, r->scratch, LS_REDUCE_CHUNK, r->sum);
-    const float *gradient = r->sum[0];
+    ls_sum_run(&r->root, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
+    const float *gradient = w->sum[0];
     if (!ls_sum_finite(gradient, n)) {
         size_t at = 0;
         while (ls_sum_finite(gradient + at, smaller(LS_REDUCE_GRAIN, n - at))) {
             at += LS_REDUCE_GRAIN;
         }
-        r->non_finite_at = smaller(r->non_finite_at, first + at);
+        w->non_finite_at = smaller(w->non_finite_at, first + at);
     }
     return gradient;
-}
-
-/* Step c: this node's part of a slice that another node's rank owns. */
-static void send_fragments(ls_reducer *r, ls_help *help) {
-    const ls_slice *s = &help->slice;
-    for (size_t at = 0; at < s->n; at += LS_REDUCE_CHUNK) {
-        size_t n = smaller(LS_REDUCE_CHUNK, s->n - at);
-        point_at_raw(r, r->leaf, s->first + at);
-        ls_sum_run(&r->node, r->leaf, n, r->scratch, LS_REDUCE_CHUNK, r->sum);
-        for (int f = 0; f < r->node.n_out; f++) {
-            memcpy(help->sending + (size_t)f * s->n + at, r->sum[f], n * sizeof(float));
-        }
-    }
-    ls_exchange_start(r->slices, help->fragments);
-    ls_exchange_start(r->slices, help->params);
 }
 
 static void send_params(ls_reducer *r, const ls_own *own) {
@@ -165,34 +179,57 @@ static void send_params(ls_reducer *r, const ls_own *own) {
     }
 }
 
-/* Step d, one phase. */
-static void apply_slice(ls_reducer *r, ls_own *own) {
-    const ls_slice *s = &own->slice;
-    for (size_t at = 0; at < s->n; at += LS_REDUCE_CHUNK) {
-        size_t n = smaller(LS_REDUCE_CHUNK, s->n - at);
-        r->o.apply(r->o.context, s->first + at, n, add_chunk(r, own, s->first + at, n));
+/* Step c: this node's part of a slice that another node's rank owns. */
+static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
+    const ls_help *help = item;
+    const ls_slice *s = &help->slice;
+    point_at_raw(r, w->leaf, first);
+    ls_sum_run(&r->node, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
+    for (int f = 0; f < r->node.n_out; f++) {
+        memcpy(help->sending + (size_t)f * s->n + (first - s->first), w->sum[f], n * sizeof(float));
     }
-    send_params(r, own);
+}
+
+static void send_fragments(ls_reducer *r, ls_help *help) {
+    each_piece(r, &help->slice, help, fill_piece);
+    ls_exchange_start(r->slices, help->fragments);
+    ls_exchange_start(r->slices, help->params);
+}
+
+/* Step d, one phase. */
+static void apply_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
+    r->o.apply(r->o.context, first, n, add_piece(r, w, item, first, n));
+}
+
+/* The chunk of a slice that begins at `first`. */
+static size_t chunk_at(const ls_reducer *r, const ls_slice *s, size_t first) {
+    size_t low = (size_t)s->chunk, high = low + (size_t)s->n_chunks - 1;
+    while (low < high) {
+        size_t middle = (low + high + 1) / 2;
+        if (r->chunks[middle] <= first) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return low;
 }
 
 /* Step d, first of two phases. */
-static void norm_slice(ls_reducer *r, ls_own *own) {
+static void norm_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
+    const ls_own *own = item;
     const ls_slice *s = &own->slice;
-    for (int c = s->chunk; c < s->chunk + s->n_chunks; c++) {
-        size_t first = r->chunks[c], n = r->chunks[c + 1] - first;
-        float *kept = own->reduced + (first - s->first);
-        memcpy(kept, add_chunk(r, own, first, n), n * sizeof(float));
-        r->o.norm(r->o.context, first, n, kept, r->chunk_norms + (size_t)c * (size_t)r->o.n_norms);
-    }
+    float *kept = own->reduced + (first - s->first);
+    size_t c = chunk_at(r, s, first);
+    memcpy(kept, add_piece(r, w, own, first, n), n * sizeof(float));
+    r->o.norm(r->o.context, first, n, kept, r->chunk_norms + c * (size_t)r->o.n_norms);
 }
 
-static void apply_kept(ls_reducer *r, ls_own *own) {
-    const ls_slice *s = &own->slice;
-    for (int c = s->chunk; c < s->chunk + s->n_chunks; c++) {
-        size_t first = r->chunks[c];
-        r->o.apply(r->o.context, first, r->chunks[c + 1] - first, own->reduced + (first - s->first));
-    }
-    send_params(r, own);
+/* Second of two phases. */
+static void apply_kept_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
+    (void)w;
+    const ls_own *own = item;
+    r->o.apply(r->o.context, first, n, own->reduced + (first - own->slice.first));
 }
 
 /* ---- the step ---- */
@@ -251,9 +288,10 @@ static bool get_on(ls_reducer *r) {
            lacking(r, &r->own[r->own_done]) < 0) {
         ls_own *own = &r->own[r->own_done++];
         if (r->o.n_norms > 0) {
-            norm_slice(r, own);
+            each_piece(r, &own->slice, own, norm_piece);
         } else {
-            apply_slice(r, own);
+            each_piece(r, &own->slice, own, apply_piece);
+            send_params(r, own);
         }
         did = true;
     }
@@ -337,7 +375,8 @@ void ls_reducer_finish(ls_reducer *r, unsigned flags, ls_status status, ls_reduc
         work_off(r, false);
         ls_reducer_share_norms(r);
         for (int i = 0; i < r->n_own; i++) {
-            apply_kept(r, &r->own[i]);
+            each_piece(r, &r->own[i].slice, &r->own[i], apply_kept_piece);
+            send_params(r, &r->own[i]);
         }
     }
     work_off(r, true);

@@ -54,6 +54,8 @@ typedef struct ls_reducer_options {
     int n_segments;         /* two phases: ranges (weights) that have norms of their own; */
     const size_t *segments; /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
                                multiple of LS_REDUCE_CHUNK from the segment's start */
+    int n_threads; /* OpenMP threads that add and update, with the callbacks below called from all of them at once on
+                      disjoint ranges; 0: one. The bits do not depend on it */
     /* Called on the slice's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
      * slots [first, first + n) in place. With norms the range lies in one segment. */
     void (*apply)(void *context, size_t first, size_t n, const float *gradient);

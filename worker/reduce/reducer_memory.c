@@ -77,8 +77,12 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
     }
     ls_sum_init(&r->root, r->o.n_lanes, all, n_all);
     LS_ASSERT(r->root.n_out == 1);
-    r->leaf = ls_xcalloc(n_lanes, sizeof *r->leaf);
-    r->sum = ls_xcalloc(n_lanes, sizeof *r->sum);
+    r->work = ls_xcalloc((size_t)r->o.n_threads, sizeof *r->work);
+    for (int i = 0; i < r->o.n_threads; i++) {
+        r->work[i].leaf = ls_xcalloc(n_lanes, sizeof *r->work[i].leaf);
+        r->work[i].sum = ls_xcalloc(n_lanes, sizeof *r->work[i].sum);
+        r->work[i].non_finite_at = SIZE_MAX;
+    }
     free(mine);
     free(all);
 }
@@ -87,7 +91,9 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
 static void lay_private(ls_reducer *r, layout *l) {
     const ls_team *t = r->team;
     size_t n_scratch = (size_t)(r->root.n_scratch > r->node.n_scratch ? r->root.n_scratch : r->node.n_scratch);
-    r->scratch = lay(l, n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
+    for (int i = 0; i < r->o.n_threads; i++) {
+        r->work[i].scratch = lay(l, n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
+    }
     for (int i = 0; i < r->n_own; i++) {
         ls_own *own = &r->own[i];
         for (int m = 0; m < t->n_nodes; m++) {
@@ -262,26 +268,18 @@ void ls_reducer_free(ls_reducer *r) {
         free(r->own[i].params);
         free(r->own[i].received);
     }
+    for (int i = 0; r->work != NULL && i < r->o.n_threads; i++) {
+        free((void *)r->work[i].leaf);
+        free((void *)r->work[i].sum);
+    }
     ls_sum_release(&r->root);
     ls_sum_release(&r->node);
     ls_lane_schedule_release(&r->schedule);
     ls_shared_release(&r->shared);
-    void *const blocks[] = {r->own,
-                            r->help,
-                            r->node_fragments,
-                            r->gradients,
-                            r->raw,
-                            (void *)r->leaf,
-                            (void *)r->sum,
-                            r->private_memory,
-                            r->verdict_rows,
-                            r->norm_rows,
-                            r->segment_norms,
-                            r->chunks,
-                            r->segment_chunks,
-                            r->bucket_chunks,
-                            (void *)r->o.buckets,
-                            (void *)r->o.segments};
+    void *const blocks[] = {
+        r->own,    r->help,           r->node_fragments, r->gradients,         (void *)r->raw,
+        r->work,   r->private_memory, r->verdict_rows,   r->norm_rows,         r->segment_norms,
+        r->chunks, r->segment_chunks, r->bucket_chunks,  (void *)r->o.buckets, (void *)r->o.segments};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         free(blocks[i]);
     }

@@ -62,6 +62,14 @@ typedef struct ls_news {
     char **in;           /* (n_nodes) */
 } ls_news;
 
+/* What one thread adds with. */
+typedef struct ls_work {
+    const float **leaf, **sum; /* pointers of one chunk */
+    float *scratch;            /* (root or node .n_scratch, LS_REDUCE_CHUNK) */
+    size_t non_finite_at;      /* lowest so far in this step */
+    char padding[LS_EXCHANGE_UNIT - 32];
+} ls_work;
+
 struct ls_reducer {
     ls_team *team;
     ls_reducer_options o; /* tables are copies */
@@ -89,10 +97,9 @@ struct ls_reducer {
     double *segment_norms; /* (2, n_segments + 1, n_norms): results, then scratch */
 
     /* adding */
-    ls_sum root, node;         /* all fragments to the gradient; this node's as far as they go */
-    const float **raw;         /* (node.n_leaves) this node's fragments, bases in the shared gradient slots */
-    const float **leaf, **sum; /* scratch: pointers of one chunk */
-    float *scratch;            /* (root or node .n_scratch, LS_REDUCE_CHUNK) */
+    ls_sum root, node; /* all fragments to the gradient; this node's as far as they go */
+    const float **raw; /* (node.n_leaves) this node's fragments, bases in the shared gradient slots */
+    ls_work *work;     /* (n_threads) */
 
     int n_own, n_help;
     ls_own *own;   /* in bucket order */
@@ -108,7 +115,6 @@ struct ls_reducer {
     int node_ready; /* buckets that all ranks of the node have made ready */
     int own_done;   /* slices added (one phase: and applied) */
     int help_sent, help_done;
-    size_t non_finite_at;
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
     int64_t wait_ns, wait_mark;

@@ -119,13 +119,21 @@ static void hear_nodes(ls_reducer *r, int parity) {
     }
 }
 
+static size_t take_non_finite(ls_reducer *r) {
+    size_t least = SIZE_MAX;
+    for (int i = 0; i < r->o.n_threads; i++) {
+        least = r->work[i].non_finite_at < least ? r->work[i].non_finite_at : least;
+        r->work[i].non_finite_at = SIZE_MAX;
+    }
+    return least;
+}
+
 void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_reducer_verdict *verdict) {
     const ls_team *t = r->team;
     uint64_t number = ++r->verdicts_done;
     int parity = (int)(number & 1);
     ls_line *line = ls_reducer_line(r);
-    line->say[parity] = (ls_say){flags, r->non_finite_at, (int32_t)status, t->rank, {0}};
-    r->non_finite_at = SIZE_MAX;
+    line->say[parity] = (ls_say){flags, take_non_finite(r), (int32_t)status, t->rank, {0}};
     atomic_store_explicit(&line->posted, number, memory_order_release);
     wait_lines(r, offsetof(ls_line, posted), number);
 
