@@ -58,6 +58,18 @@
     X(maximum)                  \
     X(minimum)                  \
     X(concatenate)              \
+    X(permute)                  \
+    X(repeat_vector)            \
+    X(zero_padding1d)           \
+    X(zero_padding2d)           \
+    X(zero_padding3d)           \
+    X(cropping1d)               \
+    X(cropping2d)               \
+    X(cropping3d)               \
+    X(upsampling1d)             \
+    X(upsampling2d)             \
+    X(upsampling3d)             \
+    X(embedding)                \
     X(time_distributed)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;

@@ -106,6 +106,26 @@ typedef struct ls_concat_attr {
 } ls_concat_attr;
 extern const ls_operator ls_op_concat;
 
+/* Every output element is one input element or zero: transposition, repetition, padding, cropping, nearest up-sampling.
+ * Along output axis a, the index i reads input axis source[a] (-1: none, every i alike) at i / factor[a] - before[a];
+ * outside of the input it is zero. Each input axis is the source of one output axis. */
+typedef struct ls_rearrange_attr {
+    int source[LS_MAX_RANK];     /* by axis of the output sample's shape */
+    int64_t factor[LS_MAX_RANK]; /* >= 1 */
+    int64_t before[LS_MAX_RANK]; /* padding in front; negative: cells cut off */
+} ls_rearrange_attr;
+extern const ls_operator ls_op_rearrange;
+
+/* Bilinear enlargement of (H, W, C) by whole factors, with half-pixel centres. */
+typedef struct ls_resize_attr {
+    int64_t factor[2];
+} ls_resize_attr;
+extern const ls_operator ls_op_resize;
+
+/* y = W[x]: in (..) whole numbers (held as f32), W (input_dim, output_dim), out (.., output_dim). A number outside of
+ * [0, input_dim) gives NaN, which stops training at that step. No gradient passes to the input. No attributes. */
+extern const ls_operator ls_op_embedding;
+
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;
 

@@ -48,6 +48,10 @@ static void shapes(void **state) {
     refused("4, 4, 3", L("MaxPooling2D", ", \"pool_size\": 5"), "pool_size is larger", "(None, 4, 4, 3)");
     refused("4, 6", L("Reshape", ", \"target_shape\": [5, -1]"), "24 elements", "target_shape");
     refused("4", L("BatchNormalization", ", \"axis\": 3"), "there is no such axis", "(None, 4)");
+    refused("4, 6", L("Permute", ", \"dims\": [1, 1]"), "each number from 1 to 2 once", "dims");
+    refused("4, 6", L("Cropping1D", ", \"cropping\": [2, 2]"), "leaves nothing", "(None, 4, 6)");
+    refused("4, 6, 1", L("ZeroPadding2D", ", \"padding\": [[1, 2]]"), "2 pairs of whole numbers", "padding");
+    refused("4", L("Embedding", ", \"input_dim\": 9"), "\"output_dim\" is missing", "layer \"x\"");
     refused("4", L("TimeDistributed", ", \"layer\": " L("Dense", ", \"units\": 2")), "batch, time", "(None, 4)");
 }
 
