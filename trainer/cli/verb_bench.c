@@ -11,18 +11,21 @@
 
 static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
-    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K]\n"
-    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n";
+    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--profile]\n"
+    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up. "
+    "--profile adds a table\n"
+    "of the time of each operation to standard error.\n";
 
 typedef struct {
     const char *model, *optimizer, *loss;
     int64_t batch, lanes, threads, bucket_kb;
     int precision;
+    bool profile;
     double seconds;
 } arguments;
 
 static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
-    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET };
+    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, PROFILE };
     static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
                                             {"seconds", required_argument, NULL, SECONDS},
                                             {"precision", required_argument, NULL, PRECISION},
@@ -31,6 +34,7 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
                                             {"lanes", required_argument, NULL, LANES},
                                             {"threads", required_argument, NULL, THREADS},
                                             {"bucket-kb", required_argument, NULL, BUCKET},
+                                            {"profile", no_argument, NULL, PROFILE},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     static const char *const precisions[] = {"float32", "bfloat16"};
@@ -47,6 +51,7 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
             case LANES: LS_TRY(ls_option_int("--lanes", optarg, 1, 65536, &a->lanes, err)); break;
             case THREADS: LS_TRY(ls_option_int("--threads", optarg, 1, 1024, &a->threads, err)); break;
             case BUCKET: LS_TRY(ls_option_int("--bucket-kb", optarg, 1, 1 << 20, &a->bucket_kb, err)); break;
+            case PROFILE: a->profile = true; break;
             case 'h': fputs(usage, stdout); exit(0);
             default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
         }
@@ -105,6 +110,23 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
     json_decref(line);
 }
 
+static void print_profile(const ls_engine *engine, const ls_bench_result *r) {
+    ls_call_profile *calls;
+    int n = ls_engine_call_profiles(engine, &calls);
+    double total = 0, steps = (double)r->n_profiled;
+    for (int i = 0; i < n; i++) {
+        total += calls[i].ms / steps;
+    }
+    fprintf(stderr, "%-26s %-28s %10s %7s %10s\n", "operation", "layer", "ms a step", "share", "GFLOP/s");
+    for (int i = 0; i < n; i++) {
+        double ms = calls[i].ms / steps;
+        fprintf(stderr, "%-26s %-28s %10.4f %6.1f%%", calls[i].label, calls[i].layer, ms, 100 * ms / total);
+        fprintf(stderr, calls[i].gflops > 0 && ms > 0 ? " %10.1f\n" : "\n", calls[i].gflops / ms * 1e3);
+    }
+    fprintf(stderr, "%-26s %-28s %10.4f  of %.4f\n", "all operations", "", total, r->step_ms);
+    free(calls);
+}
+
 ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
     arguments a;
     ls_team *team;
@@ -125,9 +147,12 @@ ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
     }
     if (s == LS_OK) {
         ls_bench_result result;
-        s = ls_bench_run(engine, team, model, &compile, a.batch, a.seconds, &result, err);
+        s = ls_bench_run(engine, team, model, &compile, a.batch, a.seconds, a.profile, &result, err);
         if (s == LS_OK && team->rank == 0) {
             print(&a, team, model, engine, &result);
+            if (a.profile) {
+                print_profile(engine, &result);
+            }
         }
     }
     ls_engine_destroy(engine);

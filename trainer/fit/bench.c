@@ -161,7 +161,7 @@ static ls_status agree_steps(bench *b, double seconds, size_t *n, ls_err *err) {
     return LS_OK;
 }
 
-static ls_status measure(bench *b, double seconds, ls_bench_result *r, ls_err *err) {
+static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result *r, ls_err *err) {
     size_t n;
     double rates[WINDOWS], wall;
     LS_TRY(one_step(b, err));
@@ -190,6 +190,11 @@ static ls_status measure(bench *b, double seconds, ls_bench_result *r, ls_err *e
     r->step_ms_p90 = quantile(ms, n * WINDOWS, 0.9);
     r->last_loss = ls_engine_loss(b->engine, b->verdict.sums);
     r->n_steps = b->step;
+    if (profile && s == LS_OK) {
+        ls_engine_profile(b->engine, true);
+        s = window(b, n, ms, &wall, err);
+        r->n_profiled = n;
+    }
     free(ms);
     return s;
 }
@@ -207,7 +212,7 @@ static double largest_rss_mb(ls_team *team) {
 }
 
 ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
-                       int64_t batch, double seconds, ls_bench_result *result, ls_err *err) {
+                       int64_t batch, double seconds, bool profile, ls_bench_result *result, ls_err *err) {
     pool p = {0};
     pool_init(&p, model, compile, batch);
     ls_feed feed = {.self = &p, .n_samples = p.n_samples, .fill = fill};
@@ -222,7 +227,7 @@ ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, 
         b.index[i] = (uint32_t)i;
     }
     *result = (ls_bench_result){0};
-    ls_status s = measure(&b, seconds, result, err);
+    ls_status s = measure(&b, seconds, profile, result, err);
     result->rss_mb = s == LS_OK ? largest_rss_mb(team) : 0;
     free(b.index);
     free(b.verdict.sums);

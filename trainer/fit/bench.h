@@ -18,10 +18,11 @@ typedef struct ls_bench_result {
     double startup_s;                         /* from the launch of rank 0's process to the end of its first step */
     double first_loss, last_loss;
     uint64_t n_steps;
+    uint64_t n_profiled; /* steps that ran while profiling */
 } ls_bench_result;
 
-/* Collective. *result is right on rank 0. */
+/* Collective. *result is right on rank 0. profile: one more window after the others, with the engine profiling. */
 ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
-                       int64_t batch, double seconds, ls_bench_result *result, ls_err *err) LS_MUST_CHECK;
+                       int64_t batch, double seconds, bool profile, ls_bench_result *result, ls_err *err) LS_MUST_CHECK;
 
 #endif

@@ -113,6 +113,15 @@ typedef struct ls_engine_info {
     double flops_per_sample; /* training step, 2 a multiply-add */
 } ls_engine_info;
 void ls_engine_describe(const ls_engine *e, ls_engine_info *info);
+/* Profiling of this rank's first lane context: on or off; and the sums by call since it was turned on. */
+void ls_engine_profile(ls_engine *e, bool on);
+typedef struct ls_call_profile {
+    const char *label, *layer; /* layer: "" for what belongs to none */
+    double ms, gflops;         /* in all; gflops of work in all (divide by the time) */
+} ls_call_profile;
+/* The calls of the full batch's training plan in the order in which they run; how many. *out is the caller's to free().
+ */
+int ls_engine_call_profiles(const ls_engine *e, ls_call_profile **out);
 /* Nanoseconds that this rank has waited for others in the all-reduce since the last call. */
 int64_t ls_engine_take_wait_ns(ls_engine *e);
 

@@ -428,6 +428,7 @@ void ls_plan_destroy(ls_plan *p) {
     for (int i = 0; i < p->model->n_nodes; i++) {
         free(p->notes[i]);
     }
+    ls_plan_profile(p, false);
     void *owned[] = {p->buffers, p->values,  p->gradients, p->wants,         p->fused,           p->absorbed,
                      p->notes,   p->written, p->ready,     p->pending,       p->inputs,          p->sample_weights,
                      p->targets, p->outputs, p->logits,    p->is_ready_call, p->persistent_base, p->gradient_args};

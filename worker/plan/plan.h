@@ -189,5 +189,9 @@ int ls_plan_n_backward(const ls_plan *p);
 /* For profiles, summaries and tests. */
 int ls_plan_n_calls(const ls_plan *p, ls_phase phase);
 const ls_call *ls_plan_call(const ls_plan *p, ls_phase phase, int i);
+/* Profiling: from now on (off: no longer) each call's time is added up. Turning it on allocates and starts from zero.
+ */
+void ls_plan_profile(ls_plan *p, bool on);
+int64_t ls_plan_spent_ns(const ls_plan *p, ls_phase phase, int i);
 
 #endif

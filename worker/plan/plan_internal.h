@@ -59,6 +59,8 @@ struct ls_plan {
     const ls_tensor **logits; /* by output */
     ls_ref sums;
 
+    int64_t *spent_ns[3]; /* by phase and call, while profiling; else NULL */
+
     size_t arena_bytes, persistent_bytes;
     char *arena_base, *persistent_base;
     float *weights_base, *dweights_base;

@@ -1,29 +1,54 @@
 /* Running: the lists are walked; nothing is allocated. And the plan's own element-wise calls. */
+#include <stdlib.h>
 #include <string.h>
+
+#include "common/clock.h"
 
 #include "worker/plan/plan_internal.h"
 
-static void walk(const call_list *list, const ls_run *run) {
-    for (int i = 0; i < list->n; i++) {
-        list->calls[i].run(&list->calls[i], run);
+static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
+    const ls_call *call = &p->list[phase].calls[i];
+    if (p->spent_ns[phase] == NULL) {
+        call->run(call, run);
+        return;
+    }
+    int64_t start = ls_now_ns();
+    call->run(call, run);
+    p->spent_ns[phase][i] += ls_now_ns() - start;
+}
+
+static void walk(ls_plan *p, ls_phase phase, const ls_run *run) {
+    for (int i = 0; i < p->list[phase].n; i++) {
+        run_call(p, phase, i, run);
     }
 }
 
+void ls_plan_profile(ls_plan *p, bool on) {
+    for (int phase = 0; phase < 3; phase++) {
+        free(p->spent_ns[phase]);
+        p->spent_ns[phase] = on ? ls_xcalloc((size_t)p->list[phase].n + 1, sizeof(int64_t)) : NULL;
+    }
+}
+
+int64_t ls_plan_spent_ns(const ls_plan *p, ls_phase phase, int i) {
+    return p->spent_ns[phase] != NULL ? p->spent_ns[phase][i] : 0;
+}
+
 void ls_plan_run_prepare(ls_plan *p, const ls_run *run) {
-    walk(&p->list[LS_PHASE_PREPARE], run);
+    walk(p, LS_PHASE_PREPARE, run);
 }
 
 void ls_plan_run_forward(ls_plan *p, const ls_run *run) {
     if (p->options.heads != NULL) {
         memset(ls_plan_sums(p), 0, (size_t)p->options.heads->n_sums * sizeof(double));
     }
-    walk(&p->list[LS_PHASE_FORWARD], run);
+    walk(p, LS_PHASE_FORWARD, run);
 }
 
 void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context) {
     const call_list *list = &p->list[LS_PHASE_BACKWARD];
     for (int i = 0; i < list->n; i++) {
-        list->calls[i].run(&list->calls[i], run);
+        run_call(p, LS_PHASE_BACKWARD, i, run);
         if (done != NULL && p->is_ready_call[i]) {
             done(context, i);
         }
