@@ -21,6 +21,10 @@ void ls_progress_bucket(ls_progress *row, int bucket) {
     atomic_store_explicit(&row->since_ns, ls_now_ns(), memory_order_release);
 }
 
+void ls_progress_alive(ls_progress *row) {
+    atomic_store_explicit(&row->since_ns, ls_now_ns(), memory_order_release);
+}
+
 ls_wait ls_wait_begin(ls_progress *row, bool oversubscribed) {
     return (ls_wait){.row = row, .rank = LS_ANYBODY, .wanted = -1, .oversubscribed = oversubscribed};
 }

@@ -46,6 +46,7 @@ typedef struct ls_progress {
  * that the watchdog reads. */
 void ls_progress_phase(ls_progress *row, ls_doing doing, uint64_t step);
 void ls_progress_bucket(ls_progress *row, int bucket);
+void ls_progress_alive(ls_progress *row); /* a sign of life, nothing else new */
 
 /*
  * One wait:  ls_wait w = ls_wait_begin(row, oversubscribed);

@@ -164,6 +164,7 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
     int64_t waited = atomic_load_explicit(&t->progress->wait_ns, memory_order_relaxed);
     r->wait_ns += waited - r->wait_mark;
     r->wait_mark = waited;
+    ls_progress_alive(t->progress);
 }
 
 /* ---- norms ---- */

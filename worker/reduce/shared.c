@@ -39,10 +39,11 @@ static ls_status check_room(size_t n_bytes, ls_err *err) {
     size_t free_bytes = ls_memory_left();
     ls_format_bytes(need, sizeof need, (double)n_bytes);
     if (n_bytes > free_bytes) {
-        return ls_fail(err, LS_ENOMEM,
-                       "the ranks of this node need %s for parameters, gradients and optimizer state, and %s are free; "
-                       "use fewer ranks a node, fewer threads a rank, or a smaller model",
-                       need, ls_format_bytes(left, sizeof left, (double)free_bytes));
+        return ls_fail(
+            err, LS_ENOMEM,
+            "the ranks of this node need %s of shared memory, and %s are free; use fewer ranks a node, fewer "
+            "threads a rank, a smaller model or less data in memory",
+            need, ls_format_bytes(left, sizeof left, (double)free_bytes));
     }
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && n_bytes > limit.rlim_cur) {

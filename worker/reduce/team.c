@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -13,8 +14,9 @@
 #include "worker/reduce/cores.h"
 #include "worker/reduce/team_private.h"
 
-/* How long MPI_Finalize and MPI_Abort may take. */
-enum { FINISH_S = 60, ABORT_S = 5 };
+/* How long the others may take to come to the end (rank 0 may have a checkpoint to write), and how long MPI_Finalize
+ * and MPI_Abort may take. */
+enum { FINISH_S = 600, FINALIZE_S = 60, ABORT_S = 5 };
 
 /* The program's own exit code for "did not come to an end": async-signal-safe, for a deadline's handler. */
 static volatile sig_atomic_t deadline_code = 1;
@@ -142,6 +144,16 @@ static void take_seats(ls_team *team, MPI_Comm node) {
     free(seats);
 }
 
+/* Containers often forbid reading another process's memory, which Open MPI then tries again and again, complaining each
+ * time. Where even the own memory cannot be read in this way, it is told not to. */
+static void spare_single_copy(void) {
+    char from = 1, to = 0;
+    struct iovec local = {&to, 1}, remote = {&from, 1};
+    if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) != 1) {
+        setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
+    }
+}
+
 static ls_status initialise_mpi(int *argc, char ***argv, ls_err *err) {
     if (getenv("OMPI_COMM_WORLD_SIZE") == NULL && getenv("PMIX_RANK") == NULL && getenv("PMI_RANK") == NULL) {
         /* Nobody's mpirun: a team of one, for which Open MPI would otherwise start a daemon. */
@@ -149,6 +161,7 @@ static ls_status initialise_mpi(int *argc, char ***argv, ls_err *err) {
     } else {
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a rank does not outlive the daemon that launched it */
     }
+    spare_single_copy();
     int there = 0, level = MPI_THREAD_SINGLE;
     MPI_Initialized(&there);
     if (there) {
@@ -210,10 +223,11 @@ void ls_team_finish(ls_team *team, ls_status status) {
     }
     char text[sizeof deadline_text];
     int code = ls_status_exit_code(status);
-    snprintf(text, sizeof text, "lockstep: error: rank %d on %s: the other ranks did not come to the end within %d s\n",
-             team->rank, team->hosts[team->rank], FINISH_S);
+    snprintf(text, sizeof text, "lockstep: error: rank %d on %s: the other ranks did not come to the end in time\n",
+             team->rank, team->hosts[team->rank]);
     set_deadline(FINISH_S, code != 0 ? code : 1, text);
     ls_team_barrier(team);
+    alarm(FINALIZE_S);
     if (team->local == 0) {
         MPI_Comm_free(&team->mpi->leaders);
     }

@@ -44,8 +44,8 @@ typedef struct ls_team {
  * for a bad LOCKSTEP_RANKS_PER_NODE. argc and argv may be NULL. */
 ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) LS_MUST_CHECK;
 
-/* Collective. MPI_Finalize, with a deadline: a rank that never comes does not keep the others (they exit with
- * `status`'s code and a sentence). NULL is fine. */
+/* Collective, after ls_watchdog_stop. Waits for all ranks, then MPI_Finalize, each with a deadline (minutes): a rank
+ * that never comes does not keep the others, which exit with `status`'s code (not 0) and a sentence. NULL is fine. */
 void ls_team_finish(ls_team *team, ls_status status);
 
 /* Local: gives the team a private progress row again (the watchdog lets go of the shared one). */

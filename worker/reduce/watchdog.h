@@ -26,8 +26,8 @@ typedef struct ls_watchdog_options {
 void ls_watchdog_options_init(ls_watchdog_options *o);
 
 /* Collective. From here on team->progress is shared with the node, and the phase is LS_DOING_SETUP. Who gets on says so
- * with ls_progress_phase(team->progress, ...): the reducer does for each step and bucket, the training loop for the
- * rest. */
+ * with ls_progress_phase(team->progress, ...): the reducer does for each step, bucket and verdict, the training loop
+ * for the rest. */
 ls_status ls_watchdog_start(ls_team *team, const ls_watchdog_options *options, ls_err *err) LS_MUST_CHECK;
 /* Local: this rank is watched no more, and leaves. Legal when not started. */
 void ls_watchdog_stop(ls_team *team);
