@@ -57,8 +57,8 @@ ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
     }
     LS_TRY(ls_json_get_bool(config, "from_logits", &out->from_logits, err));
     LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &out->label_smoothing, err));
-    LS_TRY(ls_json_get_double(config, "delta", 0, 1e30, &out->a, err));
-    LS_TRY(ls_json_get_double(config, "under_cost", 0, 1e30, &out->a, err));
-    LS_TRY(ls_json_get_double(config, "over_cost", 0, 1e30, &out->b, err));
+    LS_TRY(ls_json_get_double(config, "delta", 0, 1e300, &out->a, err));
+    LS_TRY(ls_json_get_double(config, "under_cost", 0, 1e300, &out->a, err));
+    LS_TRY(ls_json_get_double(config, "over_cost", 0, 1e300, &out->b, err));
     return LS_OK;
 }

@@ -22,7 +22,7 @@ static void adagrad_defaults(ls_optimizer *o) {
 }
 
 static ls_status adagrad_parse(ls_optimizer *o, ls_json config, ls_err *err) {
-    LS_TRY(ls_json_get_double(config, "initial_accumulator_value", 0, 1e30, &o->initial_accumulator, err));
+    LS_TRY(ls_json_get_double(config, "initial_accumulator_value", 0, 1e300, &o->initial_accumulator, err));
     return ls_json_get_double(config, "epsilon", 0, 1, &o->epsilon, err);
 }
 

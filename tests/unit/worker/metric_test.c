@@ -1,0 +1,111 @@
+/* Metrics against hand calculation, and that sums of any cut of the rows give the same result. */
+#include "worker/metric/metric.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static ls_metric parse(const char *text, int64_t n, bool sparse) {
+    ls_json_doc doc = {0};
+    ls_err err = LS_ERR_INIT;
+    ls_metric m;
+    ls_shape output = {.rank = 1, .dim = {n}};
+    char list[256];
+    snprintf(list, sizeof list, "[%s]", text);
+    assert_int_equal(ls_json_parse(&doc, "job.json", list, &err), LS_OK);
+    if (ls_metric_parse(ls_json_element(ls_json_root(&doc), 0), &output, sparse, &m, &err) != LS_OK) {
+        fail_msg("%s", err.text);
+    }
+    ls_json_release(&doc);
+    return m;
+}
+
+/* The result over all rows at once; checks that two parts added give the same. */
+static double result(const char *text, bool sparse, const float *p, const void *y, int64_t n_rows, int64_t n) {
+    ls_metric m = parse(text, n, sparse);
+    int n_sums = m.class_->n_sums(&m);
+    double *whole = calloc((size_t)n_sums, sizeof *whole), *parts = calloc((size_t)n_sums, sizeof *parts);
+    m.class_->add(&m, p, y, NULL, n_rows, n, whole);
+    m.class_->add(&m, p, y, NULL, 1, n, parts);
+    const char *rest = (const char *)y + (sparse ? sizeof(int32_t) : (size_t)n * sizeof(float));
+    m.class_->add(&m, p + n, rest, NULL, n_rows - 1, n, parts);
+    double value = m.class_->result(&m, whole);
+    assert_float_equal(value, m.class_->result(&m, parts), 1e-12);
+    free(whole);
+    free(parts);
+    return value;
+}
+
+static void accuracies(void **state) {
+    (void)state;
+    const float p[9] = {0.1f, 0.7f, 0.2f, 0.4f, 0.3f, 0.3f, 0.2f, 0.2f, 0.6f};
+    const float one_hot[9] = {0, 1, 0, 0, 1, 0, 0, 0, 1};
+    const int32_t classes[3] = {1, 1, 2};
+    assert_float_equal(result("\"accuracy\"", false, p, one_hot, 3, 3), 2.0 / 3, 1e-12);
+    assert_float_equal(result("\"acc\"", true, p, classes, 3, 3), 2.0 / 3, 1e-12);
+    /* row 2: class 1 has 0.3, one class above it: in the top 2 */
+    assert_float_equal(
+        result("{\"class_name\": \"SparseTopKCategoricalAccuracy\", \"config\": {\"k\": 2}}", true, p, classes, 3, 3),
+        1.0, 1e-12);
+    const float scores[4] = {0.2f, 0.8f, 0.6f, 0.5f}, truth[4] = {0, 1, 0, 1};
+    assert_float_equal(result("\"accuracy\"", false, scores, truth, 4, 1), 0.5, 1e-12);
+    assert_float_equal(
+        result("{\"class_name\": \"BinaryAccuracy\", \"config\": {\"threshold\": 0.7}}", false, scores, truth, 4, 1),
+        0.75, 1e-12);
+}
+
+static void counts(void **state) {
+    (void)state;
+    const float scores[6] = {0.9f, 0.8f, 0.6f, 0.4f, 0.3f, 0.1f}, truth[6] = {1, 0, 1, 1, 0, 0};
+    assert_float_equal(result("\"precision\"", false, scores, truth, 6, 1), 2.0 / 3, 1e-12);
+    assert_float_equal(result("\"recall\"", false, scores, truth, 6, 1), 2.0 / 3, 1e-12);
+    /* pairs ordered rightly: 9 pairs, wrong: (0.6, 0.8), (0.4, 0.8) */
+    assert_float_equal(result("\"AUC\"", false, scores, truth, 6, 1), 7.0 / 9, 1e-6);
+    const float p[6] = {0.9f, 0.1f, 0.2f, 0.8f, 0.7f, 0.3f}, y[6] = {1, 0, 0, 1, 0, 1};
+    /* class 0: tp 1, fp 1, fn 0: 2/3; class 1: tp 1, fp 0, fn 1: 2/3 */
+    assert_float_equal(result("\"f1_score\"", false, p, y, 3, 2), 2.0 / 3, 1e-12);
+    assert_float_equal(result("{\"class_name\": \"F1Score\", \"config\": {\"average\": \"micro\"}}", false, p, y, 3, 2),
+                       2.0 / 3, 1e-12);
+    assert_float_equal(result("\"mean_iou\"", false, p, y, 3, 2), 0.5, 1e-12);
+}
+
+static void means(void **state) {
+    (void)state;
+    const float p[4] = {1, 3, 0, 4}, y[4] = {2, 1, 0, 3};
+    assert_float_equal(result("\"mae\"", false, p, y, 2, 2), (1.5 + 0.5) / 2, 1e-12);
+    assert_float_equal(result("\"mse\"", false, p, y, 2, 2), (2.5 + 0.5) / 2, 1e-12);
+    assert_float_equal(result("\"RootMeanSquaredError\"", false, p, y, 2, 2), sqrt(1.5), 1e-12);
+    assert_float_equal(result("\"cosine_similarity\"", false, p, y, 2, 2), (5 / sqrt(50) + 1) / 2, 1e-6);
+    assert_string_equal(parse("\"mae\"", 2, false).name, "mae");
+    assert_string_equal(parse("{\"class_name\": \"AUC\", \"config\": {\"name\": \"area\"}}", 1, false).name, "area");
+}
+
+static void complaints(void **state) {
+    (void)state;
+    ls_json_doc doc = {0};
+    ls_err err = LS_ERR_INIT;
+    ls_metric m;
+    ls_shape output = {.rank = 1, .dim = {3}};
+    assert_int_equal(ls_json_parse(&doc, "job.json",
+                                   "[\"acuracy\", {\"class_name\": \"Precision\", \"config\": {\"top_k\": 2}}]", &err),
+                     LS_OK);
+    ls_json root = ls_json_root(&doc);
+    assert_int_equal(ls_metric_parse(ls_json_element(root, 0), &output, false, &m, &err), LS_EINPUT);
+    assert_string_equal(err.text,
+                        "job.json:1: [0]: \"acuracy\" is not a metric that Lockstep knows; did you mean \"accuracy\"?");
+    assert_int_equal(ls_metric_parse(ls_json_element(root, 1), &output, false, &m, &err), LS_EINPUT);
+    assert_string_equal(err.text, "job.json:1: [1].config.top_k: is not supported for this metric; leave it out");
+    ls_json_release(&doc);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(accuracies), cmocka_unit_test(counts), cmocka_unit_test(means),
+                                       cmocka_unit_test(complaints)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

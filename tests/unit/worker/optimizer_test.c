@@ -1,0 +1,208 @@
+/* Optimizers against their formulas, written out in double for one weight; and that a range may be cut anywhere. */
+#include "worker/optimizer/optimizer.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { STEPS = 6, N = 37 };
+
+static ls_optimizer parse(const char *text) {
+    ls_json_doc doc = {0};
+    ls_err err = LS_ERR_INIT;
+    ls_optimizer o;
+    assert_int_equal(ls_json_parse(&doc, "job.json", text, &err), LS_OK);
+    if (ls_optimizer_parse(ls_json_root(&doc), &o, &err) != LS_OK) {
+        fail_msg("%s", err.text);
+    }
+    ls_json_release(&doc);
+    return o;
+}
+
+static float gradient(int step, int i) {
+    return (float)(sin(1.3 * step + i) + 0.2);
+}
+
+/* Runs STEPS updates over [0, N), in two pieces when cut > 0. */
+static void run(const ls_optimizer *o, int cut, float w[N]) {
+    float slot[LS_MAX_SLOTS][N] = {{0}}, g[N];
+    for (int i = 0; i < N; i++) {
+        w[i] = 0.5f - 0.02f * (float)i;
+    }
+    for (int k = 0; k < ls_optimizer_n_slots(o); k++) {
+        for (int i = 0; i < N; i++) {
+            slot[k][i] = o->class_->slot_init != NULL ? (float)o->class_->slot_init(o, k) : 0;
+        }
+    }
+    for (int t = 1; t <= STEPS; t++) {
+        for (int i = 0; i < N; i++) {
+            g[i] = gradient(t, i);
+        }
+        for (int part = 0; part < (cut > 0 ? 2 : 1); part++) {
+            int first = part == 0 ? 0 : cut, last = cut > 0 && part == 0 ? cut : N;
+            ls_update u = {.learning_rate = o->learning_rate,
+                           .t = (uint64_t)t,
+                           .w = w + first,
+                           .g = g + first,
+                           .n = (size_t)(last - first),
+                           .trust = 1};
+            for (int k = 0; k < LS_MAX_SLOTS; k++) {
+                u.slot[k] = slot[k] + first;
+            }
+            o->class_->update(o, &u);
+        }
+    }
+}
+
+typedef double (*reference)(double w, int i);
+
+static void check(const char *text, reference expected) {
+    ls_optimizer o = parse(text);
+    float whole[N], pieces[N];
+    run(&o, 0, whole);
+    run(&o, 13, pieces);
+    assert_memory_equal(whole, pieces, sizeof whole);
+    for (int i = 0; i < N; i++) {
+        double e = expected((double)(0.5f - 0.02f * (float)i), i);
+        if (fabs(e - whole[i]) > 2e-6 * fmax(1, fabs(e))) {
+            fail_msg("%s, weight %d: %.9g, by the formula %.9g", text, i, whole[i], e);
+        }
+    }
+}
+
+static double sgd(double w, int i) {
+    for (int t = 1; t <= STEPS; t++) {
+        w -= 0.1 * gradient(t, i);
+    }
+    return w;
+}
+
+static double nesterov(double w, int i) {
+    double v = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        v = 0.9 * v - 0.1 * gradient(t, i);
+        w += 0.9 * v - 0.1 * gradient(t, i);
+    }
+    return w;
+}
+
+static double adam(double w, int i) {
+    double m = 0, v = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i);
+        m = 0.9 * m + 0.1 * g;
+        v = 0.999 * v + 0.001 * g * g;
+        w -= 0.01 * sqrt(1 - pow(0.999, t)) / (1 - pow(0.9, t)) * m / (sqrt(v) + 1e-7);
+    }
+    return w;
+}
+
+static double nadam(double w, int i) {
+    double m = 0, v = 0, product = 1;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i), now = 0.9 * (1 - 0.5 * pow(0.96, t)), next = 0.9 * (1 - 0.5 * pow(0.96, t + 1));
+        product *= now;
+        m = 0.9 * m + 0.1 * g;
+        v = 0.999 * v + 0.001 * g * g;
+        double m_hat = next * m / (1 - product * next) + (1 - now) * g / (1 - product), v_hat = v / (1 - pow(0.999, t));
+        w -= 0.01 * m_hat / (sqrt(v_hat) + 1e-7);
+    }
+    return w;
+}
+
+static double rmsprop(double w, int i) {
+    double v = 0, a = 0, mom = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i);
+        v = 0.8 * v + 0.2 * g * g;
+        a = 0.8 * a + 0.2 * g;
+        mom = 0.5 * mom + 0.01 * g / sqrt(v - a * a + 1e-3);
+        w -= mom;
+    }
+    return w;
+}
+
+static double adagrad_legacy(double w, int i) {
+    double a = 0.1;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i);
+        a += g * g;
+        w -= 0.1 * g / (sqrt(a) + 1e-3);
+    }
+    return w;
+}
+
+static double adamax(double w, int i) {
+    double m = 0, u = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i);
+        m = 0.9 * m + 0.1 * g;
+        u = fmax(0.999 * u, fabs(g));
+        w -= 0.01 * m / ((1 - pow(0.9, t)) * (u + 1e-7));
+    }
+    return w;
+}
+
+static double adadelta(double w, int i) {
+    double a = 0, d = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i);
+        a = 0.95 * a + 0.05 * g * g;
+        double step = sqrt(d + 1e-3) / sqrt(a + 1e-3) * g;
+        d = 0.95 * d + 0.05 * step * step;
+        w -= 1.0 * step;
+    }
+    return w;
+}
+
+static void formulas(void **state) {
+    (void)state;
+    check("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": 0.1}}", sgd);
+    check("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": 0.1, \"momentum\": 0.9, \"nesterov\": true}}",
+          nesterov);
+    check("{\"class_name\": \"Adam\", \"config\": {\"learning_rate\": 0.01}}", adam);
+    check("{\"class_name\": \"Nadam\", \"config\": {\"learning_rate\": 0.01}}", nadam);
+    check(
+        "{\"class_name\": \"RMSprop\", \"config\": {\"learning_rate\": 0.01, \"rho\": 0.8, \"momentum\": 0.5, "
+        "\"centered\": true, \"epsilon\": 1e-3}}",
+        rmsprop);
+    check(
+        "{\"class_name\": \"Adagrad\", \"config\": {\"learning_rate\": 0.1, \"epsilon\": 1e-3, "
+        "\"is_legacy_optimizer\": true}}",
+        adagrad_legacy);
+    check("{\"class_name\": \"Adamax\", \"config\": {\"learning_rate\": 0.01}}", adamax);
+    check("{\"class_name\": \"Adadelta\", \"config\": {\"learning_rate\": 1.0, \"epsilon\": 1e-3}}", adadelta);
+}
+
+static void complaint(const char *text, const char *expected) {
+    ls_json_doc doc = {0};
+    ls_err err = LS_ERR_INIT;
+    ls_optimizer o;
+    assert_int_equal(ls_json_parse(&doc, "job.json", text, &err), LS_OK);
+    assert_int_equal(ls_optimizer_parse(ls_json_root(&doc), &o, &err), LS_EINPUT);
+    assert_string_equal(err.text, expected);
+    ls_json_release(&doc);
+}
+
+static void complaints(void **state) {
+    (void)state;
+    complaint("{\"class_name\": \"Adma\"}",
+              "job.json:1: class_name: \"Adma\" is not an optimizer that Lockstep knows; did you mean \"Adam\"?");
+    complaint("{\"class_name\": \"SGD\",\n \"config\": {\"momentun\": 0.9}}",
+              "job.json:2: config.momentun: unknown key of optimizer SGD");
+    complaint("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": -1}}",
+              "job.json:1: config.learning_rate: expected a number of at least 0, found the number -1");
+    complaint("{\"class_name\": \"Adam\", \"config\": {\"use_ema\": true}}",
+              "job.json:1: config.use_ema: averaged weights are not supported; set it to false");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(formulas), cmocka_unit_test(complaints)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
