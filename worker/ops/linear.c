@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
+#include "worker/ops/relu_mask.h"
 
 /* What forward leaves for backward. */
 typedef struct linear_note {
@@ -68,55 +69,6 @@ ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_des
     ls_plan_remember(p, node, note);
     ls_ops_emit_prim(p, LS_PHASE_FORWARD, labels->forward, node, prim, &refs, flops);
     return LS_OK;
-}
-
-/* dz = dy where y > 0, else 0. */
-typedef struct mask_state {
-    size_t n;
-    ls_dtype dtype;
-} mask_state;
-
-typedef struct mask_work {
-    const void *y, *dy;
-    void *dz;
-    ls_dtype dtype;
-} mask_work;
-
-static void mask_range(void *context, size_t begin, size_t end) {
-    const mask_work *m = context;
-    if (m->dtype == LS_F32) {
-        const float *y = m->y, *dy = m->dy;
-        float *dz = m->dz;
-        for (size_t i = begin; i < end; i++) {
-            dz[i] = y[i] > 0.0f ? dy[i] : 0.0f;
-        }
-    } else {
-        const int16_t *y = m->y, *dy = m->dy; /* the sign of a bfloat16 is that of the integer; -0 is below 0 */
-        int16_t *dz = m->dz;
-        for (size_t i = begin; i < end; i++) {
-            dz[i] = y[i] > 0 ? dy[i] : 0;
-        }
-    }
-}
-
-static void mask_kernel(const ls_call *call, const ls_run *run) {
-    const mask_state *s = call->state;
-    mask_work m = {call->args[0].p, call->args[1].p, call->args[2].p, s->dtype};
-    ls_ops_parallel(run->n_threads, s->n, LS_CHUNK, mask_range, &m);
-}
-
-static ls_ref emit_relu_mask(ls_plan *p, const ls_node *node, const ls_tensor *t, ls_ref dst, ls_ref ddst,
-                             ls_dtype dtype) {
-    mask_state *s = ls_xcalloc(1, sizeof *s);
-    s->n = ls_plan_elems(p, t);
-    s->dtype = dtype;
-    bool in_place = ls_plan_dout_exclusive(p, t);
-    ls_ref to = in_place ? ddst : ls_plan_temp(p, s->n * ls_dtype_bytes(dtype));
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "relu.backward", node, mask_kernel, s, NULL);
-    ls_call_arg(c, LS_READ, dst);
-    ls_call_arg(c, in_place ? LS_READWRITE : LS_READ, ddst);
-    ls_call_arg(c, LS_WRITE, to);
-    return to;
 }
 
 static ls_status backward_weights(ls_plan *p, const ls_node *node, const ls_linear_desc *desc, const char *label,
@@ -190,8 +142,8 @@ ls_status ls_linear_backward(ls_plan *p, const ls_node *node, const ls_linear_de
     if (!ls_ref_some(ddst) || !(learns || passes)) {
         return LS_OK;
     }
-    if (ls_plan_fused(p, node) != NULL) {
-        ddst = emit_relu_mask(p, node, result, note->dst, ddst, dtype);
+    if (ls_plan_fused(p, node) != NULL && !ls_relu_is_masked_by_pool(p, result)) {
+        ddst = ls_relu_mask(p, node, result, note->dst, ddst, dtype);
     }
     if (learns) {
         LS_TRY(backward_weights(p, node, desc, labels->backward_weights, flops, note->src, ddst, err));

@@ -3,6 +3,7 @@
 
 #include "common/memory.h"
 #include "worker/ops/ops_common.h"
+#include "worker/ops/relu_mask.h"
 
 static ls_pool_desc describe(const ls_plan *p, const ls_node *node) {
     const ls_pool_attr *a = node->attr;
@@ -21,6 +22,12 @@ static ls_pool_desc describe(const ls_plan *p, const ls_node *node) {
     return d;
 }
 
+/* What forward leaves for backward. */
+typedef struct pool_note {
+    ls_ref dst;
+    ls_ref workspace; /* which cell of each window was the largest; NONE for averages */
+} pool_note;
+
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     ls_pool_desc d = describe(p, node);
     ls_dtype dtype = ls_plan_compute(p);
@@ -31,10 +38,11 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     refs.of[LS_ARG_SRC] = ls_plan_in(p, node->in[0], dtype);
     refs.of[LS_ARG_DST] = ls_plan_out(p, node->out[0], dtype);
     size_t workspace = ls_prim_arg_bytes(prim, LS_ARG_WORKSPACE);
-    if (workspace) { /* which cell of each window was the largest */
-        ls_ref *note = ls_xcalloc(1, sizeof *note);
-        *note = refs.of[LS_ARG_WORKSPACE] = ls_plan_temp(p, workspace);
-        ls_plan_remember(p, node, note);
+    pool_note *note = ls_xcalloc(1, sizeof *note);
+    ls_plan_remember(p, node, note);
+    note->dst = refs.of[LS_ARG_DST];
+    if (workspace) {
+        note->workspace = refs.of[LS_ARG_WORKSPACE] = ls_plan_temp(p, workspace);
     }
     ls_ops_emit_prim(p, LS_PHASE_FORWARD, "pool.forward", node, prim, &refs, 0);
     return LS_OK;
@@ -49,12 +57,13 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     }
     ls_prim *prim;
     LS_TRY(ls_prim_pool(&prim, &d, LS_PASS_BACKWARD_DATA, ls_plan_threads(p), err));
-    const ls_ref *workspace = ls_plan_recall(p, node);
+    const pool_note *note = ls_plan_recall(p, node);
+    if (ls_relu_is_masked_by_pool(p, node->in[0])) {
+        ddst = ls_relu_mask(p, node, node->out[0], note->dst, ddst, dtype);
+    }
     ls_prim_refs refs = {0};
     refs.of[LS_ARG_DIFF_DST] = ddst;
-    if (workspace != NULL) {
-        refs.of[LS_ARG_WORKSPACE] = *workspace;
-    }
+    refs.of[LS_ARG_WORKSPACE] = note->workspace;
     refs.of[LS_ARG_DIFF_SRC] = ls_plan_din(p, node->in[0], dtype);
     ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "pool.backward", node, prim, &refs, 0);
     return LS_OK;

@@ -135,6 +135,44 @@ static void test_ties(void **state) {
     fx_release(&f);
 }
 
+/* Dense, relu, max pooling: the pooling masks the gradient of the relu. The dense layer's rows are the image's cells.
+ */
+static void dense_relu_pool(const fixture *f, double *const *in, double *const *weight, double *out) {
+    const pool_case *c = f->reference_data;
+    int64_t channels = c->in.dim[2];
+    fixture inner = *f;
+    size_t n = (size_t)(f->n_samples * ls_shape_elems(&c->in));
+    double *middle = ls_xcalloc(n, sizeof *middle), *ins[1] = {middle};
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < 4; k++) {
+            sum += in[0][i / (size_t)channels * 4 + k] * weight[0][k * (size_t)channels + i % (size_t)channels];
+        }
+        middle[i] = sum > 0 ? sum : 0;
+    }
+    pool_reference(&inner, ins, weight, out);
+    free(middle);
+}
+
+static void test_relu_before_pool(void **state) {
+    (void)state;
+    for (int average = 0; average < 2; average++) {
+        for (int stride = 1; stride < 3; stride++) {
+            fixture f;
+            pool_case c = pool(fx_shape(3, 5, 6, 8), 3 - (stride == 2), stride, stride == 1);
+            c.attr.average = average;
+            fx_init(&f, 3);
+            f.reference_data = &c;
+            ls_weight *w[2] = {fx_weight(&f, fx_shape(2, 4, 8)), NULL};
+            ls_tensor *in[2] = {fx_input(&f, fx_shape(3, 5, 6, 4)), NULL};
+            ls_tensor *t = fx_node(&f, &ls_op_dense, NULL, in, w, c.in);
+            t = fx_unary(&f, &ls_op_activation, &fx_relu, t, c.in);
+            fx_unary(&f, &ls_op_pool, &c.attr, t, c.out);
+            fx_check(&f, dense_relu_pool);
+        }
+    }
+}
+
 typedef struct global_case {
     ls_global_pool_attr attr;
     ls_shape in;
@@ -207,9 +245,13 @@ static void test_global_average_with_mask(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pool_2d),       cmocka_unit_test(test_pool_1d_and_3d),
-        cmocka_unit_test(test_pool_bfloat16), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_global),        cmocka_unit_test(test_global_average_with_mask),
+        cmocka_unit_test(test_pool_2d),
+        cmocka_unit_test(test_pool_1d_and_3d),
+        cmocka_unit_test(test_pool_bfloat16),
+        cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_relu_before_pool),
+        cmocka_unit_test(test_global),
+        cmocka_unit_test(test_global_average_with_mask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
