@@ -227,6 +227,5 @@ void ls_layout_to_keras(const ls_layout *layout, const float *from, float *keras
 }
 
 void ls_layout_from_keras(const ls_layout *layout, const float *keras_order, float *to) {
-    memset(to, 0, layout->n_elems * sizeof *to);
     reorder(&layout->keras, keras_order, &layout->kernel, to);
 }

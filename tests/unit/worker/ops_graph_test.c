@@ -79,6 +79,28 @@ static void test_broadcasting(void **state) {
     check_merge((merge_case){.n_in = 2, .in = {fx_shape(2, 4, 1), fx_shape(2, 1, 5)}, .out = fx_shape(2, 4, 5)});
 }
 
+/* Of equal inputs the first takes the gradient. */
+static void test_merge_of_equals(void **state) {
+    (void)state;
+    for (int kind = LS_MERGE_MAXIMUM; kind <= LS_MERGE_MINIMUM; kind++) {
+        fixture f;
+        ls_merge_attr attr = {(ls_merge_kind)kind};
+        ls_shape s = fx_shape(1, 6);
+        fx_init(&f, 2);
+        f.low = f.high = 0.25;
+        ls_tensor *in[4] = {fx_input(&f, s), fx_input(&f, s), fx_input(&f, s), NULL};
+        fx_node(&f, &ls_op_merge, &attr, in, NULL, s);
+        fx_run(&f);
+        for (size_t i = 0; i < f.n_out; i++) {
+            double dy = 2 * (0.25 - f.target[i]) / (double)f.n_out;
+            assert_true(fabs((double)ls_plan_input_gradient(f.plan, 0)[i] - dy) < 1e-7);
+            assert_true(ls_plan_input_gradient(f.plan, 1)[i] == 0.0f);
+            assert_true(ls_plan_input_gradient(f.plan, 2)[i] == 0.0f);
+        }
+        fx_release(&f);
+    }
+}
+
 /* x + relu(x) + x * x: one tensor that is used three times collects three gradients. */
 static void residual_reference(const fixture *f, double *const *in, double *const *weight, double *out) {
     (void)weight;
@@ -247,6 +269,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges),
         cmocka_unit_test(test_broadcasting),
+        cmocka_unit_test(test_merge_of_equals),
         cmocka_unit_test(test_shared_tensor),
         cmocka_unit_test(test_concat),
         cmocka_unit_test(test_dropout_draws),

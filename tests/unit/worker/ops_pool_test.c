@@ -214,6 +214,23 @@ static void test_global(void **state) {
     }
 }
 
+/* Cells that are equally large share the gradient. */
+static void test_global_max_of_equals(void **state) {
+    (void)state;
+    fixture f;
+    global_case c = {.attr = {false}, .in = fx_shape(2, 6, 5)};
+    fx_init(&f, 2);
+    f.low = f.high = 0.25;
+    f.reference_data = &c;
+    fx_unary(&f, &ls_op_global_pool, &c.attr, fx_input(&f, c.in), fx_shape(1, 5));
+    fx_run(&f);
+    for (size_t i = 0; i < f.n_in[0]; i++) {
+        double dy = 2 * (0.25 - f.target[i / 30 * 5 + i % 5]) / (double)f.n_out;
+        assert_true(fabs((double)ls_plan_input_gradient(f.plan, 0)[i] - dy / 6) < 1e-7);
+    }
+    fx_release(&f);
+}
+
 static void test_global_average_with_mask(void **state) {
     (void)state;
     fixture f;
@@ -251,6 +268,7 @@ int main(void) {
         cmocka_unit_test(test_ties),
         cmocka_unit_test(test_relu_before_pool),
         cmocka_unit_test(test_global),
+        cmocka_unit_test(test_global_max_of_equals),
         cmocka_unit_test(test_global_average_with_mask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
