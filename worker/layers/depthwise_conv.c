@@ -15,7 +15,7 @@ static ls_status read_depthwise(ls_builder *b, ls_layer_call *call, ls_conv_attr
     int64_t multiplier = 1;
     LS_TRY(ls_spatial_check_input(call, err));
     LS_TRY(ls_conv_read(call, a, &padding, err));
-    LS_TRY(ls_json_get_int(call->config, "depth_multiplier", 1, INT32_MAX, &multiplier, err));
+    LS_TRY(ls_json_get_int(call->config, "depth_multiplier", 1, LS_MAX_WINDOW, &multiplier, err));
     LS_TRY(ls_conv_place(call, a, padding, out, err));
     int64_t channels = out->dim[a->n_spatial];
     ls_conv_kernel_shape(a, channels, multiplier, &shape);

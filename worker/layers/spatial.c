@@ -32,7 +32,7 @@ ls_status ls_spatial_ints(const ls_layer_call *call, const char *key, bool requi
         return ls_json_fail(at, err, "expected a whole number or a list of %zu of them", spatial);
     }
     for (size_t i = 0; i < spatial; i++) {
-        if (out[i] > INT32_MAX) {
+        if (out[i] > LS_MAX_WINDOW) {
             return ls_json_fail(at, err, "%" PRId64 " is too large", out[i]);
         }
     }

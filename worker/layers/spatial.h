@@ -6,7 +6,7 @@
 
 #include "worker/layers/layer.h"
 
-enum { LS_MAX_SPATIAL = 3 };
+enum { LS_MAX_SPATIAL = 3, LS_MAX_WINDOW = 1 << 20 /* of kernels, strides and the like */ };
 typedef enum { LS_PAD_VALID, LS_PAD_SAME, LS_PAD_CAUSAL } ls_padding;
 
 /* The call's input has the class's number of spatial axes before the channels. */

@@ -8,6 +8,9 @@
 #include "worker/model/spec.h"
 
 enum { LS_MAX_CALL_OUTPUTS = 8, LS_MAX_NESTING = 32 };
+/* Elements of a tensor for one sample: far beyond any memory, near enough that products of sizes do not overflow. */
+#define LS_MAX_TENSOR (INT64_C(1) << 40)
+bool ls_shape_possible(const ls_shape *s, int64_t rows);
 
 struct ls_builder {
     ls_model *model;

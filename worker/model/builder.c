@@ -183,6 +183,13 @@ static ls_status call_checked(ls_builder *b, ls_layer_call *call, ls_err *err) {
     b->depth--;
     b->inference -= off;
     LS_ASSERT(status != LS_OK || (call->n_out >= 1 && call->n_out <= LS_MAX_CALL_OUTPUTS));
+    for (int i = 0; status == LS_OK && i < call->n_out; i++) {
+        if (!ls_shape_possible(&call->out[i]->shape, call->out[i]->rows)) {
+            char text[192];
+            return ls_layer_fail(call, err, "its output would have the impossible shape %s",
+                                 ls_shape_text(&call->out[i]->shape, true, text, sizeof text));
+        }
+    }
     return status;
 }
 
@@ -356,13 +363,10 @@ static ls_weight *new_weight(ls_builder *b, ls_layer *layer, const char *name, l
 }
 
 static ls_status check_size(const ls_layer_call *call, const char *name, const ls_shape *shape, ls_err *err) {
-    int64_t n = 1;
-    for (int i = 0; i < shape->rank; i++) {
-        if (shape->dim[i] < 1 || __builtin_mul_overflow(n, shape->dim[i], &n) || n > INT64_C(1) << 34) {
-            char text[96];
-            return ls_layer_fail(call, err, "weight \"%s\" would have the impossible shape %s", name,
-                                 ls_shape_text(shape, false, text, sizeof text));
-        }
+    if (!ls_shape_possible(shape, 1)) {
+        char text[192];
+        return ls_layer_fail(call, err, "weight \"%s\" would have the impossible shape %s", name,
+                             ls_shape_text(shape, false, text, sizeof text));
     }
     return LS_OK;
 }

@@ -88,7 +88,8 @@ static json_t *layer_config(ls_pool *pool, const ls_layer_class *class_, ls_json
         ls_json at = {.doc = config.doc, .value = must(object)};
         json_t *c = model_config(pool, at, NULL);
         json_decref(object);
-        return c;
+        /* One that no output depends on has never been read, and may be anything. */
+        return c != NULL ? c : plain(config.value);
     }
     json_t *c = must(json_object());
     const char *key;
@@ -163,12 +164,14 @@ static json_t *ends(const ls_graph_spec *g, int n, const ls_tensor_ref *refs) {
     return list;
 }
 
-/* The "config" of a model. Cannot fail: the same object has been read before. */
+/* The "config" of a model; NULL when it cannot be read. */
 static json_t *model_config(ls_pool *pool, ls_json at, const ls_model *top) {
     ls_graph_spec g;
     ls_err err;
-    ls_status status = ls_graph_spec_read(pool, at, &g, &err);
-    LS_ASSERT(status == LS_OK);
+    if (ls_graph_spec_read(pool, at, &g, &err) != LS_OK) {
+        ls_graph_spec_release(&g);
+        return NULL;
+    }
     json_t *config = must(json_object()), *layers = must(json_array());
     set(config, "name", json_string(g.name));
     for (int i = 0; i < g.n_layers; i++) {

@@ -22,6 +22,16 @@ const char *ls_shape_text(const ls_shape *s, bool with_batch, char *out, size_t 
     return out;
 }
 
+bool ls_shape_possible(const ls_shape *s, int64_t rows) {
+    int64_t n = rows;
+    for (int i = 0; i < s->rank; i++) {
+        if (s->dim[i] < 1 || __builtin_mul_overflow(n, s->dim[i], &n) || n > LS_MAX_TENSOR) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The same but for axes of size 1: (8, 8) fits (8, 8, 1), since the numbers lie alike. */
 static bool equal_but_ones(const ls_shape *a, const ls_open_shape *b) {
     int i = 0, j = 0;
@@ -98,8 +108,13 @@ static ls_status make_inputs(ls_builder *b, const ls_graph_spec *g, ls_err *err)
         LS_TRY(ls_spec_input_shape(spec->at, &declared, err));
         LS_TRY(settle_shape(spec->at, spec->name, &declared, b->input_shapes != NULL ? &b->input_shapes[i] : NULL,
                             &shape, err));
-        if (i > 0 && g->inputs[i].layer == g->inputs[i - 1].layer) {
-            return ls_json_fail(g->inputs[i].at, err, "\"%s\" is an input twice", spec->name);
+        for (int k = 0; k < i; k++) {
+            if (g->inputs[k].layer == g->inputs[i].layer) {
+                return ls_json_fail(g->inputs[i].at, err, "\"%s\" is an input twice", spec->name);
+            }
+        }
+        if (!ls_shape_possible(&shape, 1)) {
+            return ls_json_fail(spec->at, err, "input \"%s\" is too large", spec->name);
         }
         m->inputs[i] = ls_builder_new_tensor(b, ls_pool_strdup(&m->pool, spec->name), &shape, 1);
         m->input_names[i] = m->inputs[i]->name;
