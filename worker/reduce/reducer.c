@@ -125,17 +125,27 @@ static size_t piece(const ls_reducer *r, const ls_slice *s, size_t i, size_t *n)
     return s->first + i * LS_REDUCE_CHUNK;
 }
 
+typedef void (*piece_work)(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n);
+
+/* Pieces [from, to) of a slice, by one thread. */
+static void some_pieces(ls_reducer *r, ls_work *w, const ls_slice *s, void *item, piece_work one, size_t from,
+                        size_t to) {
+    for (size_t i = from; i < to; i++) {
+        size_t n, first = piece(r, s, i, &n);
+        one(r, w, item, first, n);
+    }
+}
+
 /* Calls `one` for every piece of a slice, by all threads where it is worth while. */
-static void each_piece(ls_reducer *r, const ls_slice *s, void *item,
-                       void (*one)(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n)) {
-    size_t pieces = n_pieces(r, s), n_threads = (size_t)r->o.n_threads;
-    size_t parts = pieces >= 2 * n_threads ? n_threads : 1;
-#pragma omp parallel for schedule(static, 1) num_threads(r->o.n_threads) if (parts > 1)
+static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
+    size_t pieces = n_pieces(r, s), parts = (size_t)r->o.n_threads;
+    if (parts == 1 || pieces < 2 * parts) {
+        some_pieces(r, &r->work[0], s, item, one, 0, pieces);
+        return;
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(r->o.n_threads)
     for (size_t t = 0; t < parts; t++) {
-        for (size_t i = pieces * t / parts; i < pieces * (t + 1) / parts; i++) {
-            size_t n, first = piece(r, s, i, &n);
-            one(r, &r->work[t], item, first, n);
-        }
+        some_pieces(r, &r->work[t], s, item, one, pieces * t / parts, pieces * (t + 1) / parts);
     }
 }
 
