@@ -45,6 +45,7 @@ struct fixture {
     bool inference;
     bool inference_first; /* another plan, for inference, has decided how the weights lie */
     double low, high;     /* of random inputs */
+    bool distinct;        /* inputs near each other differ, in bfloat16 too */
     double tolerance;     /* relative to the largest value; 0: 2e-5, or 1/64 in bfloat16 */
     const void *reference_data;
     uint64_t random;
@@ -229,7 +230,7 @@ FX void fx_run(fixture *f) {
         f->in[i] = ls_xcalloc(f->n_in[i], sizeof(double));
         float *to = ls_plan_input(f->plan, i);
         for (size_t k = 0; k < f->n_in[i]; k++) {
-            double x = f->low + (f->high - f->low) * fx_random(f);
+            double x = f->distinct ? ((double)(k * 37 % 251) - 125) / 128 : f->low + (f->high - f->low) * fx_random(f);
             to[k] = (float)(f->compute == LS_BF16 ? fx_to_bf16(x) : x);
             f->in[i][k] = to[k];
         }

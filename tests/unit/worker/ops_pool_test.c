@@ -63,6 +63,7 @@ static void check_pool(pool_case c, int64_t n, ls_dtype compute) {
             fx_init(&f, n);
             f.compute = compute;
             f.inference = inference;
+            f.distinct = compute == LS_BF16;
             f.reference_data = &c;
             fx_unary(&f, &ls_op_pool, &c.attr, fx_input(&f, c.in), c.out);
             fx_check(&f, pool_reference);
