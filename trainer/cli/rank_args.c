@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/memory.h"
 #include "common/text.h"
 
@@ -93,11 +94,14 @@ ls_status ls_rank_main(int argc, char **argv, const char *usage, unsigned takes,
     if (status == LS_OK) {
         status = run(team, &args, err);
     }
-    int rank = team->rank;
+    /* Told before this rank lets the others go: the first that exits with a code other than 0 makes mpirun kill the
+     * rest, words and all. */
+    if (status != LS_OK && team->rank == 0 && err->text[0] != '\0') {
+        ls_log(status == LS_ESTOPPED ? LS_LOG_INFO : LS_LOG_ERROR, "%s", err->text);
+    }
+    err->told = 1;
+    fflush(stdout);
     ls_rank_args_release(&args);
     ls_team_finish(team, status);
-    if (rank != 0) {
-        *err = (ls_err)LS_ERR_INIT;
-    }
     return status;
 }

@@ -39,8 +39,8 @@ ls_status ls_rank_args_parse(ls_rank_args *args, int argc, char **argv, const ch
                              ls_err *err) LS_MUST_CHECK;
 void ls_rank_args_release(ls_rank_args *args);
 
-/* A whole verb: joins the team, reads the arguments, runs, leaves. What fails is told by rank 0 alone: the others come
- * back with an empty sentence. */
+/* A whole verb: joins the team, reads the arguments, runs, leaves. What fails is told once, by rank 0, before it
+ * leaves; err->told is set. */
 ls_status ls_rank_main(int argc, char **argv, const char *usage, unsigned takes,
                        ls_status (*run)(ls_team *team, const ls_rank_args *args, ls_err *err), ls_err *err);
 

@@ -51,13 +51,12 @@ static ls_status fail_non_finite(ls_fit *f, const ls_verdict *v, ls_err *err) {
 
 /* All ranks compare what they hold. The same sentence on all. */
 static ls_status verify_weights(ls_fit *f, ls_err *err) {
-    uint64_t mine = ls_engine_weights_hash(f->engine), *all = ls_xcalloc((size_t)f->team->size, sizeof *all);
+    uint64_t mine = ls_engine_weights_hash(f->engine), *all = f->hashes;
     ls_team_allgather(f->team, &mine, sizeof mine, all);
     int odd = 0;
     for (int r = 1; r < f->team->size && odd == 0; r++) {
         odd = all[r] != all[0] ? r : 0;
     }
-    free(all);
     return odd == 0 ? LS_OK
                     : ls_fail(err, LS_EDIVERGED,
                               "rank %d on %s holds other weights than rank 0 after step %llu; go on from the last "

@@ -44,6 +44,7 @@ typedef struct ls_fit {
 
     ls_logs logs;
     double *step_sums; /* [n_sums] */
+    uint64_t *hashes;  /* [ranks] of the weights */
     size_t n_samples;  /* of training */
     int64_t steps;     /* an epoch */
     uint32_t *order;   /* [n_samples] of this epoch */

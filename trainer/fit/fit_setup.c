@@ -170,6 +170,7 @@ static ls_status create_engine(ls_fit *f, ls_err *err) {
     f->n_sums = ls_engine_n_sums(f->engine);
     f->sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->sums);
     f->step_sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->step_sums);
+    f->hashes = ls_xcalloc((size_t)f->team->size, sizeof *f->hashes);
     return LS_OK;
 }
 
@@ -338,6 +339,7 @@ void ls_fit_release(ls_fit *f) {
     free(f->job_text);
     free(f->sums);
     free(f->step_sums);
+    free(f->hashes);
     free(f->order);
     free(f->in_order);
     free(f->last_good);
