@@ -70,6 +70,7 @@
     X(upsampling2d)             \
     X(upsampling3d)             \
     X(embedding)                \
+    X(layer_normalization)      \
     X(time_distributed)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;

@@ -122,6 +122,15 @@ typedef struct ls_resize_attr {
 } ls_resize_attr;
 extern const ls_operator ls_op_resize;
 
+/* (x - mean) / sqrt(variance + epsilon) over the last n_axes axes of each row, variance biased, then times gamma and
+ * plus beta, which have the shape of these axes. Weights: gamma (if scale), beta (if center). */
+typedef struct ls_layer_norm_attr {
+    int n_axes;
+    float epsilon;
+    bool scale, center;
+} ls_layer_norm_attr;
+extern const ls_operator ls_op_layer_norm;
+
 /* y = W[x]: in (..) whole numbers (held as f32), W (input_dim, output_dim), out (.., output_dim). A number outside of
  * [0, input_dim) gives NaN, which stops training at that step. No gradient passes to the input. No attributes. */
 extern const ls_operator ls_op_embedding;

@@ -70,6 +70,8 @@ static const shape_case shape_cases[] = {
     {"5, 3", "UpSampling1D", "\"size\": 3", "(15, 3)", ""},
     {"5, 6, 3", "UpSampling2D", "\"size\": [2, 3], \"interpolation\": \"bilinear\"", "(10, 18, 3)", ""},
     {"2, 3, 4, 1", "UpSampling3D", "\"size\": [1, 2, 3]", "(2, 6, 12, 1)", ""},
+    {"4, 6", "LayerNormalization", "", "(4, 6)", "(6,) (6,)"},
+    {"4, 6", "LayerNormalization", "\"axis\": [1, 2], \"scale\": false", "(4, 6)", "(4, 6)"},
     {"7", "Embedding", "\"input_dim\": 100, \"output_dim\": 8, \"input_length\": 7", "(7, 8)", "(100, 8)"},
     {"4, 6", "Activation", "\"activation\": \"softmax\"", "(4, 6)", ""},
     {"4, 6", "Softmax", "\"axis\": 1", "(4, 6)", ""},

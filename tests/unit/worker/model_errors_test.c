@@ -52,6 +52,7 @@ static void shapes(void **state) {
     refused("4, 6", L("Cropping1D", ", \"cropping\": [2, 2]"), "leaves nothing", "(None, 4, 6)");
     refused("4, 6, 1", L("ZeroPadding2D", ", \"padding\": [[1, 2]]"), "2 pairs of whole numbers", "padding");
     refused("4", L("Embedding", ", \"input_dim\": 9"), "\"output_dim\" is missing", "layer \"x\"");
+    refused("4, 6", L("LayerNormalization", ", \"axis\": 1"), "expected the last axes", "(None, 4, 6)");
     refused("4", L("TimeDistributed", ", \"layer\": " L("Dense", ", \"units\": 2")), "batch, time", "(None, 4)");
 }
 
