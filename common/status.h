@@ -16,7 +16,7 @@
     X(EINPUT, 2, "bad usage or input")                 \
     X(EIO, 1, "input or output failed")                \
     X(ENOMEM, 1, "out of memory")                      \
-    X(ECORRUPT, 1, "damaged file")                     \
+    X(ECORRUPT, 2, "damaged file")                     \
     X(EUNSUPPORTED, 2, "not supported")                \
     X(ENONFINITE, 1, "loss or gradient is not finite") \
     X(EDIVERGED, 1, "ranks hold different weights")    \
