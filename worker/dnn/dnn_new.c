@@ -5,7 +5,8 @@
  * away within the call, and its C API has no way around that. A program may replace the global operator new and
  * delete (ISO C++, [replacement.functions]; the names are those of the Itanium ABI that GCC and Clang use on Linux):
  * here blocks of up to LARGEST bytes go back to a list of the thread that freed them and are handed out again, so that
- * a training step, whose calls are the same in every step, takes nothing from the heap after the first.
+ * a training step, whose calls are the same in every step, takes nothing from the heap after the first. (That holds for
+ * the kernels of AVX-512; the matrix products that oneDNN uses on older processors allocate their packing buffers.)
  *
  * Blocks come from malloc and are told by malloc_usable_size, so any other way to free them stays right. Out of
  * memory: C cannot throw, the process ends with a message. Sanitizers keep their own operator new.

@@ -91,6 +91,9 @@ static void test_no_allocation(void **state) {
     free(ls_xcalloc(1, 1));
     counting = false;
     assert_true(n_allocations > 0); /* the counter counts */
+    if (strncmp(ls_dnn_isa(), "avx512", 6) != 0) {
+        skip(); /* oneDNN's matrix products for older processors pack into memory that they allocate themselves */
+    }
     check(LS_F32);
     if (ls_dnn_has_bf16()) {
         check(LS_BF16);
