@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "worker/layers/activation.h"
 #include "worker/layers/rows.h"
 #include "worker/ops/ops.h"
 
@@ -145,6 +146,11 @@ static ls_status read_activation(ls_json at, const char *default_name, ls_act_at
         }
     }
     return ls_json_fail(at, err, "expected the name of an activation, such as \"relu\"");
+}
+
+ls_status ls_layer_read_activation(const ls_layer_call *call, const char *key, const char *default_name,
+                                   ls_act_attr *out, ls_err *err) {
+    return read_activation(ls_json_member(call->config, key), default_name, out, err);
 }
 
 static ls_status add_node(ls_builder *b, ls_layer_call *call, ls_act_attr attr, ls_tensor **io, ls_err *err) {

@@ -52,7 +52,7 @@ ls_node *ls_builder_node(ls_builder *b, ls_layer *layer, const ls_operator *op, 
                          int n_in, ls_tensor *const *in, int n_weights, ls_weight *const *weights, int n_out,
                          const ls_shape *shapes);
 
-/* The layer's weight of that name: made at the layer's first call, found again at later ones (shape must then agree).
+/* The layer's weight of that name ("cell/kernel": "kernel", with "cell/" in its path): made at the layer's first call, found again at later ones (shape must then agree).
  * `config` keys give initializer, regularizer and constraint: prefix "kernel" reads kernel_initializer,
  * kernel_regularizer, kernel_constraint; default_init is Keras's default ("glorot_uniform"). */
 ls_status ls_builder_weight(ls_builder *b, ls_layer_call *call, const char *name, const char *prefix,
@@ -72,9 +72,16 @@ ls_status ls_builder_activation(ls_builder *b, ls_layer_call *call, const char *
  * call's layer under its own name, later calls use it again. */
 ls_status ls_builder_inner(ls_builder *b, const ls_layer_call *call, ls_json spec, ls_layer **inner,
                            ls_err *err) LS_MUST_CHECK;
+/* The same for one of several inner layers: its name gets the prefix and stands in its weights' paths. */
+ls_status ls_builder_inner_as(ls_builder *b, const ls_layer_call *call, ls_json spec, const char *prefix,
+                              ls_layer **inner, ls_err *err) LS_MUST_CHECK;
 /* One call of a layer on tensors: checks its configuration and inputs, builds, and gives the outputs in done->out. */
 ls_status ls_builder_call(ls_builder *b, ls_layer *layer, int n_in, ls_tensor *const *in, ls_json kwargs,
                           ls_layer_call *done, ls_err *err) LS_MUST_CHECK;
+
+/* The mask that goes with several tensors: 1 where all of theirs are; NULL when none has one. */
+ls_status ls_builder_merge_masks(ls_builder *b, ls_layer_call *call, int n, ls_tensor *const *in, ls_tensor **mask,
+                                 ls_err *err) LS_MUST_CHECK;
 
 /* Views: the same numbers under another shape; (rows, shape) must have the same product. */
 ls_tensor *ls_builder_view(ls_builder *b, ls_layer *layer, ls_tensor *in, int64_t rows, const ls_shape *shape);

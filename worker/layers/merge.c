@@ -68,7 +68,7 @@ static ls_status build_merge(ls_builder *b, ls_layer_call *call, ls_merge_kind k
     ls_node *node = ls_builder_node(b, call->layer, &ls_op_merge, &a, sizeof a, call->n_in, in, 0, NULL, 1, &out);
     call->n_out = 1;
     call->out[0] = node->out[0];
-    return LS_OK;
+    return ls_builder_merge_masks(b, call, call->n_in, call->in, &call->out[0]->mask, err);
 }
 
 #define MERGE(suffix, name_, kind, max)                                                \
@@ -84,6 +84,29 @@ MERGE(multiply, "Multiply", LS_MERGE_MULTIPLY, -1);
 MERGE(average, "Average", LS_MERGE_AVERAGE, -1);
 MERGE(maximum, "Maximum", LS_MERGE_MAXIMUM, -1);
 MERGE(minimum, "Minimum", LS_MERGE_MINIMUM, -1);
+
+/* Along time the masks are put together like their tensors; along another axis all of them must agree to a step. */
+static ls_status concatenate_masks(ls_builder *b, ls_layer_call *call, int at, ls_tensor **mask, ls_err *err) {
+    int n_masked = 0;
+    for (int i = 0; i < call->n_in; i++) {
+        n_masked += call->in[i]->mask != NULL;
+    }
+    if (at > 0 || n_masked == 0) {
+        return ls_builder_merge_masks(b, call, call->n_in, call->in, mask, err);
+    }
+    if (n_masked < call->n_in) {
+        return ls_layer_fail(call, err, "joins time steps of which some are masked and some have no mask");
+    }
+    ls_tensor **masks = ls_pool_alloc(&ls_builder_model(b)->pool, (size_t)call->n_in * sizeof(ls_tensor *));
+    ls_shape out = {.rank = 1};
+    for (int i = 0; i < call->n_in; i++) {
+        masks[i] = call->in[i]->mask;
+        out.dim[0] += masks[i]->shape.dim[0];
+    }
+    ls_concat_attr a = {.axis = 0};
+    *mask = ls_builder_node(b, call->layer, &ls_op_concat, &a, sizeof a, call->n_in, masks, 0, NULL, 1, &out)->out[0];
+    return LS_OK;
+}
 
 static ls_status build_concatenate(ls_builder *b, ls_layer_call *call, ls_err *err) {
     const ls_shape *first = &call->in[0]->shape;
@@ -113,7 +136,7 @@ static ls_status build_concatenate(ls_builder *b, ls_layer_call *call, ls_err *e
         ls_builder_node(b, call->layer, &ls_op_concat, &a, sizeof a, call->n_in, call->in, 0, NULL, 1, &out);
     call->n_out = 1;
     call->out[0] = node->out[0];
-    return LS_OK;
+    return concatenate_masks(b, call, at, &call->out[0]->mask, err);
 }
 
 const ls_layer_class ls_layer_concatenate = {

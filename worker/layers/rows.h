@@ -71,7 +71,12 @@
     X(upsampling3d)             \
     X(embedding)                \
     X(layer_normalization)      \
-    X(time_distributed)
+    X(time_distributed)         \
+    X(masking)                  \
+    X(simple_rnn)               \
+    X(lstm)                     \
+    X(gru)                      \
+    X(bidirectional)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;
 LS_LAYER_LIST(X)

@@ -217,6 +217,11 @@ ls_status ls_builder_call(ls_builder *b, ls_layer *layer, int n_in, ls_tensor *c
 }
 
 ls_status ls_builder_inner(ls_builder *b, const ls_layer_call *call, ls_json spec, ls_layer **inner, ls_err *err) {
+    return ls_builder_inner_as(b, call, spec, "", inner, err);
+}
+
+ls_status ls_builder_inner_as(ls_builder *b, const ls_layer_call *call, ls_json spec, const char *prefix,
+                              ls_layer **inner, ls_err *err) {
     ls_layer *parent = call->layer;
     LS_TRY(ls_json_expect_object(spec, err));
     LS_TRY(ls_spec_check_object(spec, err));
@@ -232,10 +237,16 @@ ls_status ls_builder_inner(ls_builder *b, const ls_layer_call *call, ls_json spe
         LS_TRY(ls_json_get_string(config, "name", &name, err));
     }
     name = name != NULL ? name : class_name;
+    if (prefix[0] != '\0') {
+        name = ls_pool_printf(&b->model->pool, "%s%s", prefix, name);
+    }
     *inner = ls_builder_child(parent, name);
     if (*inner == NULL) {
         /* A nested model reads its whole object, other layers their configuration. */
         *inner = ls_builder_new_layer(b, parent, name, class_, config);
+        if (prefix[0] != '\0') {
+            (*inner)->scope = ls_pool_printf(&b->model->pool, "%s/%s", parent->scope, name);
+        }
     }
     return LS_OK;
 }
@@ -327,11 +338,40 @@ ls_tensor *ls_builder_view(ls_builder *b, ls_layer *layer, ls_tensor *in, int64_
     return node->out[0];
 }
 
+ls_status ls_builder_merge_masks(ls_builder *b, ls_layer_call *call, int n, ls_tensor *const *in, ls_tensor **mask,
+                                 ls_err *err) {
+    *mask = NULL;
+    for (int i = 0; i < n; i++) {
+        ls_tensor *both[2] = {*mask, in[i]->mask};
+        if (both[1] == NULL || both[1] == both[0]) {
+            continue;
+        }
+        *mask = both[1];
+        if (both[0] != NULL) {
+            if (!ls_shape_equal(&both[0]->shape, &both[1]->shape)) {
+                return ls_layer_fail(call, err, "its inputs are masked, and have different numbers of time steps");
+            }
+            ls_merge_attr a = {.kind = LS_MERGE_MULTIPLY};
+            ls_node *node =
+                ls_builder_node(b, call->layer, &ls_op_merge, &a, sizeof a, 2, both, 0, NULL, 1, &both[0]->shape);
+            *mask = node->out[0];
+            (*mask)->mask = NULL;
+        }
+    }
+    return LS_OK;
+}
+
 /* ---- weights ---- */
+
+/* "cell/kernel" -> "kernel" */
+static const char *last_part(const char *name) {
+    const char *slash = strrchr(name, '/');
+    return slash != NULL ? slash + 1 : name;
+}
 
 static ls_weight *find_weight(const ls_layer *layer, const char *name) {
     for (int i = 0; i < layer->n_weights; i++) {
-        if (strcmp(layer->weights[i]->name, name) == 0) {
+        if (strcmp(layer->weights[i]->name, last_part(name)) == 0) {
             return layer->weights[i];
         }
     }
@@ -352,7 +392,7 @@ static ls_weight *new_weight(ls_builder *b, ls_layer *layer, const char *name, l
                              const ls_shape *shape) {
     ls_pool *pool = &b->model->pool;
     ls_weight *w = ls_pool_alloc(pool, sizeof *w);
-    w->name = ls_pool_strdup(pool, name);
+    w->name = ls_pool_strdup(pool, last_part(name));
     w->path = ls_pool_printf(pool, "%s/%s:0", layer->scope, name);
     w->layer = layer;
     w->shape = *shape;

@@ -312,4 +312,7 @@ static uint64_t path_hash(const ls_weight *w) {
 
 void ls_initializer_fill(const ls_weight *w, uint64_t seed, float *keras_order) {
     w->init.class_->fill(w, ls_rng_key(seed, LS_STREAM_INIT, path_hash(w)), keras_order);
+    for (int64_t i = w->init.ones_from; i < w->init.ones_to; i++) {
+        keras_order[i] = 1.0f;
+    }
 }

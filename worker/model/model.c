@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "worker/model/build.h"
+#include "worker/ops/ops.h"
 
 bool ls_shape_equal(const ls_shape *a, const ls_shape *b) {
     return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)a->rank * sizeof a->dim[0]) == 0;
@@ -122,6 +123,32 @@ static ls_status make_inputs(ls_builder *b, const ls_graph_spec *g, ls_err *err)
     return LS_OK;
 }
 
+/* Whether everything that uses the tensor takes integers. */
+static bool wants_integers(const ls_tensor *t) {
+    for (int i = 0; i < t->n_consumers; i++) {
+        const ls_node *node = t->consumers[i];
+        if (node == NULL) {
+            return false;
+        }
+        bool view = node->op == &ls_op_view && wants_integers(node->out[0]);
+        bool table =
+            node->op == &ls_op_embedding || (node->op == &ls_op_mask && !((const ls_mask_attr *)node->attr)->differs);
+        if (!view && !table) {
+            return false;
+        }
+    }
+    return t->n_consumers > 0;
+}
+
+static void make_integer(ls_tensor *t) {
+    t->dtype = LS_I32;
+    for (int i = 0; i < t->n_consumers; i++) {
+        if (t->consumers[i]->op == &ls_op_view) {
+            make_integer(t->consumers[i]->out[0]);
+        }
+    }
+}
+
 static ls_status build(ls_builder *b, const ls_graph_spec *g, ls_err *err) {
     ls_model *m = b->model;
     m->name = ls_pool_strdup(&m->pool, g->name);
@@ -138,6 +165,11 @@ static ls_status build(ls_builder *b, const ls_graph_spec *g, ls_err *err) {
                                 m->output_names[i]);
         }
         ls_builder_consume(m->outputs[i], NULL);
+    }
+    for (int i = 0; i < m->n_inputs; i++) {
+        if (wants_integers(m->inputs[i])) {
+            make_integer(m->inputs[i]);
+        }
     }
     ls_builder_number_weights(m);
     return LS_OK;

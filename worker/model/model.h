@@ -80,8 +80,9 @@ struct ls_node {
 /* How an initial value is drawn; ready-made by worker/model/initializer.h. */
 typedef struct ls_initializer {
     const struct ls_initializer_class *class_;
-    double a, b;            /* class-specific: value; mean, stddev; minval, maxval; gain; scale */
-    int mode, distribution; /* VarianceScaling and its named forms */
+    double a, b;                /* class-specific: value; mean, stddev; minval, maxval; gain; scale */
+    int mode, distribution;     /* VarianceScaling and its named forms */
+    int64_t ones_from, ones_to; /* elements that are 1 whatever the law says (unit_forget_bias); equal: none */
 } ls_initializer;
 
 typedef struct ls_regularizer {
@@ -120,7 +121,8 @@ struct ls_layer {
     const char *path;
     const char *scope; /* what stands before "/kernel:0" in the paths of its weights */
     const ls_layer_class *class_;
-    ls_json config; /* valid as long as the model */
+    ls_json config;   /* valid as long as the model */
+    const void *role; /* what the wrapper that owns it wants of it; the two classes know the type. NULL: nothing */
     bool trainable;
     bool builtin_input; /* an InputLayer */
     int n_weights;

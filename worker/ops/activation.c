@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
+#include "worker/ops/act_function.h"
 #include "worker/ops/ops_common.h"
 #include "worker/ops/vmath.h"
 
@@ -73,6 +74,7 @@ ELEMENTWISE(exponential,  ls_expf(x),                                           
 ELEMENTWISE(swish,        x * ls_sigmoidf(x),                                                 swish_slope(v))
 ELEMENTWISE(gelu_erf,     gelu(x, false),                                                     gelu_slope(v, false))
 ELEMENTWISE(gelu_tanh,    gelu(x, true),                                                      gelu_slope(v, true))
+ELEMENTWISE(linear,       x,                                                                  v * 0.0f + 1.0f)
 ELEMENTWISE(step,         x > threshold ? 1.0f : 0.0f,                                        v * 0.0f)
 /* clang-format on */
 
@@ -332,6 +334,27 @@ static softmax_state *new_softmax(const ls_plan *p, const ls_node *node) {
     }
     s->outer = ls_plan_elems(p, node->in[0]) / (s->len * s->inner);
     return s;
+}
+
+static void softmax_function(const ls_act_attr *a, const float *x, float *y, size_t n) {
+    (void)a;
+    softmax_row(x, y, n);
+}
+
+static void softmax_function_backward(const ls_act_attr *a, const float *y, const float *dy, float *dx, size_t n) {
+    (void)a;
+    softmax_row_backward(y, dy, dx, n);
+}
+
+ls_act_function ls_act_function_of(const ls_act_attr *attr) {
+    if (attr->kind == LS_ACT_LINEAR) {
+        return (ls_act_function){attr, linear_forward, linear_backward, true};
+    }
+    if (attr->kind == LS_ACT_SOFTMAX) {
+        return (ls_act_function){attr, softmax_function, softmax_function_backward, true};
+    }
+    const act_row *row = row_of(attr);
+    return (ls_act_function){attr, row->forward, row->backward, row->from_result};
 }
 
 /* ---- the operator ---- */

@@ -12,9 +12,10 @@
 
 #include "common/memory.h"
 #include "common/rng.h"
+#include "worker/ops/draw.h"
 #include "worker/ops/ops_common.h"
 
-enum { GROUP = 128, SIDE = 16 };
+enum { GROUP = LS_DRAW_GROUP, SIDE = 16 };
 
 /* keep[e] = 1 if the half-word of element e of the group is at least threshold. */
 static void draw_group(uint64_t key, uint32_t group, uint64_t high, uint32_t threshold, uint8_t *restrict keep) {
@@ -56,11 +57,16 @@ typedef struct dropout_work {
     bool draw;
 } dropout_work;
 
-static void draw_sample(const dropout_state *s, const ls_run *run, size_t sample, uint8_t *mask) {
-    uint64_t key = ls_rng_key(run->seed, LS_STREAM_LAYER, (uint64_t)s->layer);
+uint32_t ls_draw_threshold(double rate) {
+    return (uint32_t)lround(rate * 65536.0);
+}
+
+void ls_draw_keep(const ls_run *run, int layer, size_t sample, uint32_t first_group, uint32_t threshold, size_t n,
+                  uint8_t *keep) {
+    uint64_t key = ls_rng_key(run->seed, LS_STREAM_LAYER, (uint64_t)layer);
     uint64_t high = run->step << 32 | run->sample_index[sample];
-    for (size_t e = 0; e < s->n_drawn; e += GROUP) {
-        draw_group(key, (uint32_t)(e / GROUP), high, s->threshold, mask + e);
+    for (size_t e = 0; e < n; e += GROUP) {
+        draw_group(key, first_group + (uint32_t)(e / GROUP), high, threshold, keep + e);
     }
 }
 
@@ -118,7 +124,7 @@ static void dropout_range(void *context, size_t begin, size_t end) {
         const char *x = (const char *)w->x + i * bytes;
         char *y = (char *)w->y + i * bytes;
         if (w->draw) {
-            draw_sample(s, w->run, i, mask);
+            ls_draw_keep(w->run, s->layer, i, 0, s->threshold, s->n_drawn, mask);
         }
         if (!s->whole) {
             scale_shared(s, x, mask, y);
@@ -149,7 +155,7 @@ static dropout_state *new_state(const ls_node *node, ls_dtype dtype) {
     const ls_dropout_attr *a = node->attr;
     const ls_tensor *t = node->in[0];
     dropout_state *s = ls_xcalloc(1, sizeof *s);
-    s->threshold = (uint32_t)lround(a->rate * 65536.0);
+    s->threshold = ls_draw_threshold(a->rate);
     s->scale = a->rate < 1.0 ? (float)(1.0 / (1.0 - a->rate)) : 0.0f;
     s->layer = node->id;
     s->dtype = dtype;

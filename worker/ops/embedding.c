@@ -1,103 +1,123 @@
-/* Rows of a table by number. The gradient adds the rows of equal numbers in the order of the batch. */
+/*
+ * Embedding: rows of a table.
+ *
+ * A number outside the table gives a row of NaN, so that the step's verdict names the trouble instead of a model that
+ * learns from the wrong row. The gradient is dense: it is zeroed and the rows that were used are added in the order of
+ * the batch, whichever thread adds which columns.
+ */
 #include <math.h>
 #include <stdlib.h>
 
 #include "common/memory.h"
 #include "worker/ops/ops_common.h"
 
-typedef struct embedding {
-    size_t n_tokens;
-    int64_t n_words;
-    size_t width;
-} embedding;
+enum { COLUMNS = 64 }; /* of the table that one thread takes at a time in the gradient */
 
-typedef struct embedding_work {
-    const embedding *e;
-    const float *tokens, *from;
+typedef struct table_state {
+    size_t n, width; /* numbers, floats of a row */
+    int64_t vocabulary;
+    ls_dtype dtype; /* of the numbers: LS_I32 or LS_F32 */
+} table_state;
+
+typedef struct table_work {
+    const table_state *s;
+    const void *index;
+    const float *from;
     float *to;
-} embedding_work;
+} table_work;
 
-/* The row of a token; -1: none. */
-static inline int64_t word_of(const embedding *e, float token) {
-    return token >= 0 && token < (float)e->n_words ? (int64_t)token : -1;
+/* The row of number i; -1: outside the table. */
+static inline int64_t row_of(const table_work *w, size_t i) {
+    int64_t row = -1;
+    if (w->s->dtype == LS_I32) {
+        row = ((const int32_t *)w->index)[i];
+    } else {
+        float x = ((const float *)w->index)[i];
+        row = x >= 0.0f && x < (float)w->s->vocabulary ? (int64_t)x : -1;
+    }
+    return row >= 0 && row < w->s->vocabulary ? row : -1;
 }
 
-static void forward_range(void *context, size_t begin, size_t end) {
-    const embedding_work *w = context;
+static void look_up(void *context, size_t begin, size_t end) {
+    const table_work *w = context;
+    const size_t width = w->s->width;
     for (size_t i = begin; i < end; i++) {
-        int64_t word = word_of(w->e, w->tokens[i]);
-        float *y = w->to + i * w->e->width;
-        for (size_t k = 0; k < w->e->width; k++) {
-            y[k] = word < 0 ? NAN : w->from[(size_t)word * w->e->width + k];
+        int64_t row = row_of(w, i);
+        float *to = w->to + i * width;
+        if (row >= 0) {
+            memcpy(to, w->from + (size_t)row * width, width * sizeof *to);
+        } else {
+            for (size_t j = 0; j < width; j++) {
+                to[j] = NAN;
+            }
         }
     }
 }
 
-/* Columns [begin, end) of the table's gradient, over all tokens. */
-static void backward_range(void *context, size_t begin, size_t end) {
-    const embedding_work *w = context;
-    size_t width = w->e->width;
-    for (size_t word = 0; word < (size_t)w->e->n_words; word++) {
-        memset(w->to + word * width + begin, 0, (end - begin) * sizeof *w->to);
-    }
-    for (size_t i = 0; i < w->e->n_tokens; i++) {
-        int64_t word = word_of(w->e, w->tokens[i]);
-        for (size_t k = begin; word >= 0 && k < end; k++) {
-            w->to[(size_t)word * width + k] += w->from[i * width + k];
+static void add_up(void *context, size_t begin, size_t end) {
+    const table_work *w = context;
+    const size_t width = w->s->width;
+    for (size_t i = 0; i < w->s->n; i++) {
+        int64_t row = row_of(w, i);
+        if (row < 0) {
+            continue;
+        }
+        const float *restrict from = w->from + i * width;
+        float *restrict to = w->to + (size_t)row * width;
+        for (size_t j = begin; j < end; j++) {
+            to[j] += from[j];
         }
     }
 }
 
 static void forward_kernel(const ls_call *call, const ls_run *run) {
-    const embedding *e = call->state;
-    embedding_work w = {e, call->args[0].p, call->args[1].p, call->args[2].p};
-    size_t chunk = LS_CHUNK / e->width;
-    ls_ops_parallel(run->n_threads, e->n_tokens, chunk ? chunk : 1, forward_range, &w);
+    const table_state *s = call->state;
+    table_work w = {s, call->args[0].p, call->args[1].p, call->args[2].p};
+    size_t chunk = LS_CHUNK / s->width;
+    ls_ops_parallel(run->n_threads, s->n, chunk ? chunk : 1, look_up, &w);
 }
 
 static void backward_kernel(const ls_call *call, const ls_run *run) {
-    enum { COLUMNS = 16 }; /* a cache line: threads do not share one */
-    const embedding *e = call->state;
-    embedding_work w = {e, call->args[0].p, call->args[1].p, call->args[2].p};
-    ls_ops_parallel(run->n_threads, e->width, COLUMNS, backward_range, &w);
+    const table_state *s = call->state;
+    table_work w = {s, call->args[0].p, call->args[1].p, call->args[2].p};
+    memset(w.to, 0, (size_t)s->vocabulary * s->width * sizeof *w.to);
+    ls_ops_parallel(run->n_threads, s->width, COLUMNS, add_up, &w);
 }
 
-static embedding *new_embedding(const ls_plan *p, const ls_node *node) {
-    embedding *e = ls_xcalloc(1, sizeof *e);
-    e->n_tokens = ls_plan_elems(p, node->in[0]);
-    e->n_words = node->weights[0]->shape.dim[0];
-    e->width = (size_t)node->weights[0]->shape.dim[1];
-    return e;
+static table_state *new_state(const ls_plan *p, const ls_node *node) {
+    const ls_shape *table = &node->weights[0]->shape;
+    table_state *s = ls_xcalloc(1, sizeof *s);
+    *s = (table_state){ls_plan_elems(p, node->in[0]), (size_t)table->dim[1], table->dim[0], LS_F32};
+    s->dtype = ls_plan_stored(p, node->in[0]) == LS_I32 ? LS_I32 : LS_F32;
+    return s;
 }
 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    LS_ASSERT(ls_plan_weight_layout(p, node->weights[0], NULL) == NULL);
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
-    ls_ref *tokens = ls_xcalloc(1, sizeof *tokens); /* backward reads them again */
-    *tokens = src;
-    ls_plan_remember(p, node, tokens);
-    ls_call *c =
-        ls_plan_emit(p, LS_PHASE_FORWARD, "embedding.forward", node, forward_kernel, new_embedding(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
+    table_state *s = new_state(p, node);
+    ls_ref index = ls_plan_in(p, node->in[0], s->dtype), out = ls_plan_out(p, node->out[0], LS_F32);
+    ls_plan_weight_layout(p, node->weights[0], NULL);
+    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "embedding.forward", node, forward_kernel, s, NULL);
+    ls_call_arg(c, LS_READ, index);
     ls_call_arg(c, LS_READ, ls_plan_weight(p, node->weights[0]));
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_call_arg(c, LS_WRITE, out);
     return LS_OK;
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref ddst = ls_plan_dout(p, node->out[0], LS_F32);
-    if (!ls_ref_some(ddst) || !node->weights[0]->trainable) {
+    ls_ref dout = ls_plan_dout(p, node->out[0], LS_F32);
+    if (!ls_ref_some(dout) || !node->weights[0]->trainable) {
         return LS_OK;
     }
-    ls_ref src = *(const ls_ref *)ls_plan_recall(p, node), dweight = ls_plan_dweight(p, node->weights[0]);
-    ls_call *c =
-        ls_plan_emit(p, LS_PHASE_BACKWARD, "embedding.backward", node, backward_kernel, new_embedding(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_READ, ddst);
-    ls_call_arg(c, LS_WRITE, dweight);
+    table_state *s = new_state(p, node);
+    ls_ref index = ls_plan_in(p, node->in[0], s->dtype);
+    ls_ref to = ls_plan_dweight(p, node->weights[0]);
+    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "embedding.backward", node, backward_kernel, s, NULL);
+    ls_call_arg(c, LS_READ, index);
+    ls_call_arg(c, LS_READ, dout);
+    ls_call_arg(c, LS_WRITE, to);
     return LS_OK;
 }
 
-const ls_operator ls_op_embedding = {"embedding", forward, backward, NULL};
+const ls_operator ls_op_embedding = {"embedding", forward, backward, NULL, NULL};

@@ -131,9 +131,38 @@ typedef struct ls_layer_norm_attr {
 } ls_layer_norm_attr;
 extern const ls_operator ls_op_layer_norm;
 
-/* y = W[x]: in (..) whole numbers (held as f32), W (input_dim, output_dim), out (.., output_dim). A number outside of
- * [0, input_dim) gives NaN, which stops training at that step. No gradient passes to the input. No attributes. */
+/*
+ * Recurrent layers. in[0] (T, C), then initial states (units) if given: h, and c for LSTM; in[0]->mask, if any, says
+ * which steps count. Weights: kernel (C, G units), recurrent_kernel (units, G units), bias if any: (G units), or
+ * (2, G units) for GRU with reset_after. out[0] (T, units) or (units), then the last states if return_state.
+ */
+typedef enum { LS_CELL_SIMPLE, LS_CELL_LSTM, LS_CELL_GRU, LS_CELL_GRU_RESET_AFTER } ls_cell_kind;
+typedef struct ls_rnn_attr {
+    ls_cell_kind cell;
+    int64_t units;
+    ls_act_attr activation, recurrent_activation;
+    bool use_bias;
+    bool sequences;   /* out[0] is every step's output, not the last one's */
+    bool backwards;   /* steps are taken from the last to the first */
+    bool flip;        /* out[0] goes in the reverse of the order in which steps were taken */
+    bool zero_masked; /* masked steps give zeros, not the output before them */
+    bool stateful;
+    double dropout, recurrent_dropout; /* in training */
+} ls_rnn_attr;
+extern const ls_operator ls_op_rnn;
+
+/* y = W[x]: in (..) whole numbers (LS_I32, or held as f32), W (input_dim, output_dim), out (.., output_dim). A number
+ * outside of [0, input_dim) gives NaN, which stops training at that step. No gradient passes to the input; the table's
+ * is dense. No attributes. */
 extern const ls_operator ls_op_embedding;
+
+/* Masks: f32 of 0 and 1, no gradient. NONZERO: in (T), 1 where it is not 0. DIFFERS: in (T, ..) -> (T), 1 where any
+ * element of the step differs from `value`. */
+typedef struct ls_mask_attr {
+    bool differs;
+    float value;
+} ls_mask_attr;
+extern const ls_operator ls_op_mask;
 
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;

@@ -27,6 +27,9 @@ ls_dtype ls_plan_compute(const ls_plan *p) {
 int ls_plan_threads(const ls_plan *p) {
     return p->options.n_threads;
 }
+int ls_plan_lanes(const ls_plan *p) {
+    return p->options.n_lanes > 0 ? p->options.n_lanes : 1;
+}
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node) {
     return p->fused[node->id];
 }

@@ -47,6 +47,7 @@ typedef struct ls_run {
     uint64_t seed;
     uint64_t step;                /* global step number from 0: with the sample's index, what random draws depend on */
     const uint32_t *sample_index; /* (n_samples) position in the data set */
+    int lane;                     /* which of the lanes that the plan serves, from 0: whose states it goes on with */
 } ls_run;
 
 typedef void (*ls_kernel)(const ls_call *call, const ls_run *run);
@@ -58,7 +59,7 @@ typedef struct ls_arg {
     ls_access access;
 } ls_arg;
 
-enum { LS_CALL_ARGS = 16 };
+enum { LS_CALL_ARGS = 20 };
 struct ls_call {
     ls_kernel run;
     void *state;             /* owned by the plan */
@@ -80,6 +81,7 @@ int64_t ls_plan_rows(const ls_plan *p, const ls_tensor *t); /* samples * t->rows
 size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t); /* rows * elements of the shape */
 ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else LS_F32: what heavy operators use */
 int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
+int ls_plan_lanes(const ls_plan *p);        /* that states are kept for; ls_run.lane is below it */
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
 
 /* ---- for operators: values ---- */
@@ -148,6 +150,7 @@ typedef struct ls_plan_options {
     ls_dtype compute;     /* LS_F32 or LS_BF16 */
     int n_threads;
     const struct ls_heads *heads; /* losses and metrics (worker/plan/heads.h); NULL: none, inference */
+    int n_lanes; /* that the plan serves one after the other; 0: one. Stateful layers keep a state for each */
 } ls_plan_options;
 
 /* Compiles. */

@@ -145,9 +145,11 @@ ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights,
             ls_call *c = &p->list[phase].calls[i];
             for (int k = 0; k < c->n_args; k++) {
                 if (c->args[k].ref.kind == LS_REF_DWEIGHT) {
-                    LS_ASSERT(c->args[k].ref.offset == 0);
+                    ls_ref r = c->args[k].ref;
+                    LS_ASSERT(r.offset % sizeof(float) == 0);
                     p->gradient_args[p->n_gradient_args].arg = &c->args[k];
-                    p->gradient_args[p->n_gradient_args++].offset = p->arena->slot[c->args[k].ref.index].offset;
+                    p->gradient_args[p->n_gradient_args++].offset =
+                        p->arena->slot[r.index].offset + r.offset / sizeof(float);
                 }
             }
         }

@@ -1,0 +1,163 @@
+/*
+ * SimpleRNN, LSTM, GRU.
+ *
+ * Source: tf_keras/layers/rnn/{simple_rnn,lstm,gru,base_rnn}.py and backend.rnn. `unroll` and `implementation` choose
+ * among programs for the same numbers and are accepted without effect; one dropout mask a sample serves all gates and
+ * all steps. A stateful layer goes on, in sample i of a batch, with the state that sample i of the batch before left;
+ * training and inference, each size of batch, and each lane keep states of their own, which start from zero and are not
+ * part of checkpoints.
+ */
+#include "worker/layers/recurrent.h"
+
+#include <string.h>
+
+#include "worker/layers/activation.h"
+#include "worker/layers/rows.h"
+#include "worker/ops/ops.h"
+
+typedef struct options {
+    ls_rnn_attr attr;
+    bool unit_forget_bias, return_state;
+    const char *kernel, *recurrent_kernel, *bias; /* weights, with the cell's name in front */
+} options;
+
+static ls_status read_flags(const ls_layer_call *call, options *o, ls_err *err) {
+    bool reset_after = true, unroll = false, time_major = false;
+    struct {
+        const char *key;
+        bool *flag;
+    } flags[] = {{"use_bias", &o->attr.use_bias},
+                 {"unit_forget_bias", &o->unit_forget_bias},
+                 {"return_sequences", &o->attr.sequences},
+                 {"return_state", &o->return_state},
+                 {"go_backwards", &o->attr.backwards},
+                 {"stateful", &o->attr.stateful},
+                 {"zero_output_for_mask", &o->attr.zero_masked},
+                 {"reset_after", &reset_after},
+                 {"unroll", &unroll},
+                 {"time_major", &time_major}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        LS_TRY(ls_json_get_bool(call->config, flags[i].key, flags[i].flag, err));
+    }
+    if (time_major) {
+        return ls_json_fail(ls_json_member(call->config, "time_major"), err,
+                            "samples come one by one, so the first axis cannot be time; expected false");
+    }
+    if (o->attr.cell == LS_CELL_GRU && reset_after) {
+        o->attr.cell = LS_CELL_GRU_RESET_AFTER;
+    }
+    return LS_OK;
+}
+
+static ls_status read_options(ls_builder *b, const ls_layer_call *call, ls_cell_kind cell, options *o, ls_err *err) {
+    o->attr.cell = cell;
+    o->attr.use_bias = o->unit_forget_bias = true;
+    LS_TRY(ls_json_get_int(call->config, "units", 1, INT32_MAX / 4, &o->attr.units, err));
+    if (o->attr.units == 0) {
+        return ls_json_fail(call->config, err, "\"units\" is missing");
+    }
+    LS_TRY(ls_layer_read_activation(call, "activation", "tanh", &o->attr.activation, err));
+    LS_TRY(ls_layer_read_activation(call, "recurrent_activation", "sigmoid", &o->attr.recurrent_activation, err));
+    LS_TRY(read_flags(call, o, err));
+    LS_TRY(ls_json_get_double(call->config, "dropout", 0, 0.999999, &o->attr.dropout, err));
+    LS_TRY(ls_json_get_double(call->config, "recurrent_dropout", 0, 0.999999, &o->attr.recurrent_dropout, err));
+    if (ls_builder_inference(b)) {
+        o->attr.dropout = o->attr.recurrent_dropout = 0;
+    }
+    const ls_recurrent_role *role = call->layer->role;
+    if (role != NULL) {
+        o->attr.backwards = o->attr.backwards != role->turn;
+        o->attr.flip = role->flip && o->attr.sequences;
+        o->attr.zero_masked = role->no_echo && o->attr.sequences;
+    }
+    return LS_OK;
+}
+
+static ls_status check_inputs(const ls_layer_call *call, const options *o, ls_err *err) {
+    int n_states = ls_layer_recurrent_states(call->layer->class_);
+    char text[96];
+    const ls_tensor *in = call->in[0];
+    if (in->shape.rank != 2) {
+        return ls_layer_fail(call, err, "expects an input of 3 axes (batch, time, features), found shape %s",
+                             ls_shape_text(&in->shape, true, text, sizeof text));
+    }
+    if (call->n_in != 1 && call->n_in != 1 + n_states) {
+        return ls_layer_fail(call, err, "takes %d initial state%s, is given %d", n_states, n_states == 1 ? "" : "s",
+                             call->n_in - 1);
+    }
+    for (int i = 1; i < call->n_in; i++) {
+        const ls_tensor *t = call->in[i];
+        if (t->shape.rank != 1 || t->shape.dim[0] != o->attr.units || t->rows != in->rows) {
+            return ls_layer_fail(call, err, "an initial state has the shape %s; expected (None, %d)",
+                                 ls_shape_text(&t->shape, true, text, sizeof text), (int)o->attr.units);
+        }
+    }
+    return LS_OK;
+}
+
+static ls_status make_weights(ls_builder *b, ls_layer_call *call, const options *o, ls_weight **weights, ls_err *err) {
+    const int64_t u = o->attr.units;
+    const int64_t wide = u * (o->attr.cell == LS_CELL_SIMPLE ? 1 : o->attr.cell == LS_CELL_LSTM ? 4 : 3);
+    ls_shape kernel = {.rank = 2, .dim = {call->in[0]->shape.dim[1], wide}};
+    ls_shape recurrent = {.rank = 2, .dim = {u, wide}};
+    ls_shape bias = {.rank = 1, .dim = {wide}};
+    if (o->attr.cell == LS_CELL_GRU_RESET_AFTER) {
+        bias = (ls_shape){.rank = 2, .dim = {2, wide}};
+    }
+    LS_TRY(ls_builder_weight(b, call, o->kernel, "kernel", "glorot_uniform", &kernel, &weights[0], err));
+    LS_TRY(ls_builder_weight(b, call, o->recurrent_kernel, "recurrent", "orthogonal", &recurrent, &weights[1], err));
+    if (o->attr.use_bias) {
+        LS_TRY(ls_builder_weight(b, call, o->bias, "bias", "zeros", &bias, &weights[2], err));
+        if (o->attr.cell == LS_CELL_LSTM && o->unit_forget_bias) {
+            weights[2]->init.ones_from = u;
+            weights[2]->init.ones_to = 2 * u;
+        }
+    }
+    return LS_OK;
+}
+
+static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, options *o, ls_err *err) {
+    LS_TRY(read_options(b, call, cell, o, err));
+    LS_TRY(check_inputs(call, o, err));
+    ls_weight *weights[3];
+    LS_TRY(make_weights(b, call, o, weights, err));
+    ls_tensor *in = call->in[0];
+    ls_shape state = {.rank = 1, .dim = {o->attr.units}}, shapes[3];
+    shapes[0] = shapes[1] = shapes[2] = state;
+    if (o->attr.sequences) {
+        shapes[0] = (ls_shape){.rank = 2, .dim = {in->shape.dim[0], o->attr.units}};
+    }
+    int n_out = 1 + (o->return_state ? ls_layer_recurrent_states(call->layer->class_) : 0);
+    ls_node *node = ls_builder_node(b, call->layer, &ls_op_rnn, &o->attr, sizeof o->attr, call->n_in, call->in,
+                                    o->attr.use_bias ? 3 : 2, weights, n_out, shapes);
+    node->out[0]->mask = o->attr.sequences ? in->mask : NULL;
+    call->n_out = n_out;
+    memcpy(call->out, node->out, (size_t)n_out * sizeof node->out[0]);
+    return LS_OK;
+}
+
+#define KEYS                                                                                                        \
+    "units activation use_bias kernel_initializer recurrent_initializer bias_initializer kernel_regularizer "       \
+    "recurrent_regularizer bias_regularizer kernel_constraint recurrent_constraint bias_constraint dropout "        \
+    "recurrent_dropout return_sequences return_state go_backwards stateful unroll time_major zero_output_for_mask " \
+    "implementation seed enable_caching_device"
+
+#define ROW(suffix, name_, cell_, kind, keys_, max)                                                                    \
+    static ls_status build_##suffix(ls_builder *b, ls_layer_call *call, ls_err *err) {                                 \
+        options o = {.kernel = cell_ "/kernel", .recurrent_kernel = cell_ "/recurrent_kernel", .bias = cell_ "/bias"}; \
+        return build(b, call, kind, &o, err);                                                                          \
+    }                                                                                                                  \
+    const ls_layer_class ls_layer_##suffix = {                                                                         \
+        .name = name_, .keys = KEYS keys_, .min_in = 1, .max_in = max, .drop = "time_major", .build = build_##suffix}
+
+ROW(simple_rnn, "SimpleRNN", "simple_rnn_cell", LS_CELL_SIMPLE, "", 2);
+ROW(lstm, "LSTM", "lstm_cell", LS_CELL_LSTM, " recurrent_activation unit_forget_bias", 3);
+ROW(gru, "GRU", "gru_cell", LS_CELL_GRU, " recurrent_activation reset_after", 2);
+
+bool ls_layer_is_recurrent(const ls_layer_class *class_) {
+    return class_ == &ls_layer_simple_rnn || class_ == &ls_layer_lstm || class_ == &ls_layer_gru;
+}
+
+int ls_layer_recurrent_states(const ls_layer_class *class_) {
+    return class_ == &ls_layer_lstm ? 2 : 1;
+}

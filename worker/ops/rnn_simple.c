@@ -1,0 +1,42 @@
+/* SimpleRNN (Elman): h = act(z + r), z = x W + b, r = h[t-1] U. */
+#include "worker/ops/rnn.h"
+
+static void forward(const rnn_step *s, size_t begin, size_t end) {
+    const rnn_form *f = s->f;
+    const size_t u = f->units;
+    for (size_t row = begin; row < end; row++) {
+        float *restrict z = s->z + row * u, *restrict r = s->r + row * u, *restrict h = s->h + row * u;
+        if (ls_rnn_masked(s, row)) {
+            memcpy(h, s->h_prev + row * u, u * sizeof *h);
+            continue;
+        }
+        for (size_t j = 0; j < u; j++) {
+            r[j] += z[j];
+        }
+        f->act.forward(f->act.attr, r, z, u);
+        memcpy(h, z, u * sizeof *h);
+    }
+}
+
+static void backward(const rnn_step *s, size_t begin, size_t end) {
+    const rnn_form *f = s->f;
+    const size_t u = f->units;
+    for (size_t row = begin; row < end; row++) {
+        float *z = s->z + row * u, *d = s->d + row * u, *dh = s->dh + row * u;
+        if (ls_rnn_masked(s, row)) {
+            memset(d, 0, u * sizeof *d);
+        } else {
+            f->act.backward(f->act.attr, f->act.from_result ? z : s->r + row * u, dh, d, u);
+            memset(dh, 0, u * sizeof *dh);
+        }
+        memcpy(z, d, u * sizeof *z);
+    }
+}
+
+const rnn_cell ls_rnn_cell_simple = {.gates = 1,
+                                     .n_states = 1,
+                                     .n_products = 1,
+                                     .columns = {1},
+                                     .d_is_z = true,
+                                     .forward = {forward},
+                                     .backward = {backward}};
