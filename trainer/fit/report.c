@@ -189,7 +189,7 @@ void ls_report_start(ls_report *r, int64_t epochs, int64_t steps_per_epoch, cons
 
 void ls_report_step(ls_report *r, const ls_bar *bar) {
     int64_t now = ls_now_ns();
-    if (now - r->last_event_ns >= event_ns) {
+    if (now - r->last_event_ns >= event_ns || bar->step == bar->steps) {
         r->last_event_ns = now;
         begin(r, "progress");
         put(r, ", \"epoch\": %lld, \"step\": %lld, \"steps\": %lld, \"samples_per_s\": %.1f, \"eta_s\": %.1f",
