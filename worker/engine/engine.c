@@ -143,7 +143,12 @@ static void list_segments(ls_engine *e) {
         if (s->offset >= e->arena->n_reduced) {
             break;
         }
-        segment g = {.first = s->offset, .weight = w, .statistic = w->role == LS_WEIGHT_STAT, .clip = 1.0f};
+        segment g = {.first = s->offset, .weight = w, .statistic = w->role == LS_WEIGHT_STAT, .clip = 1.0f, .trust = 1};
+        if (e->compile != NULL && e->compile->optimizer.class_->trust != NULL) {
+            const ls_optimizer *o = &e->compile->optimizer;
+            g.decay = ls_optimizer_excludes(o->no_decay, w) ? 0 : o->weight_decay;
+            g.adapts = !g.statistic && !ls_optimizer_excludes(o->no_adaptation, w);
+        }
         if (e->n_segments > 0) {
             e->segments[e->n_segments - 1].last = g.first;
         }
@@ -208,7 +213,7 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
                             .buckets = e->buckets,
                             .n_slots = e->options.inference ? 0 : ls_optimizer_n_slots(&e->compile->optimizer),
                             .n_sums = e->heads != NULL ? e->heads->n_sums : 0,
-                            .n_norms = norms ? 1 : 0,
+                            .n_norms = norms ? (e->compile->optimizer.class_->trust != NULL ? 2 : 1) : 0,
                             .n_segments = norms ? e->n_segments : 0,
                             .segments = norms ? bounds : NULL,
                             .apply = ls_engine_apply,

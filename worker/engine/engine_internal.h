@@ -37,7 +37,10 @@ typedef struct {
     size_t first, last;
     const ls_weight *weight;
     bool statistic;
-    float clip; /* factor for this step; 1: none */
+    float clip;   /* factor for this step; 1: none */
+    double trust; /* LARS, LAMB: ratio for this step; else 1 */
+    double decay; /* LARS, LAMB: weight decay */
+    bool adapts;  /* LARS, LAMB: not excluded from adaptation */
 } segment;
 
 struct ls_engine {

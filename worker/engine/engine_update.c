@@ -33,7 +33,21 @@ static bool penalized(const segment *s) {
 
 bool ls_engine_needs_norms(const ls_engine *e) {
     const ls_optimizer *o = &e->compile->optimizer;
-    return o->clipnorm > 0 || o->global_clipnorm > 0;
+    return o->clipnorm > 0 || o->global_clipnorm > 0 || o->class_->trust != NULL;
+}
+
+static ls_update describe_update(ls_engine *e, const segment *s, size_t first, size_t n, const float *gradient) {
+    ls_update u = {.learning_rate = e->learning_rate,
+                   .t = e->iterations + 1,
+                   .w = ls_reducer_params(e->reducer) + first,
+                   .g = gradient,
+                   .n = n,
+                   .trust = s->trust,
+                   .weight_decay = s->decay};
+    for (int k = 0; k < ls_optimizer_n_slots(&e->compile->optimizer); k++) {
+        u.slot[k] = ls_reducer_slot(e->reducer, k) + first;
+    }
+    return u;
 }
 
 static void update_range(ls_engine *e, const segment *s, size_t first, size_t n, const float *gradient) {
@@ -62,17 +76,13 @@ static void update_range(ls_engine *e, const segment *s, size_t first, size_t n,
         }
         gradient = g;
     }
-    if (o->weight_decay > 0) { /* decoupled: before the gradient's update */
+    if (o->weight_decay > 0 && o->class_->trust == NULL) { /* decoupled: before the gradient's update */
         const float keep = (float)(e->learning_rate * o->weight_decay);
         for (size_t i = 0; i < n; i++) {
             w[i] -= w[i] * keep;
         }
     }
-    ls_update u = {
-        .learning_rate = e->learning_rate, .t = e->iterations + 1, .w = w, .g = gradient, .n = n, .trust = 1};
-    for (int k = 0; k < ls_optimizer_n_slots(o); k++) {
-        u.slot[k] = ls_reducer_slot(e->reducer, k) + first;
-    }
+    ls_update u = describe_update(e, s, first, n, gradient);
     o->class_->update(o, &u);
 }
 
@@ -88,22 +98,37 @@ void ls_engine_apply(void *context, size_t first, size_t n, const float *gradien
     }
 }
 
-/* Adds the penalty's gradient, then gives the sum of squares, over double accumulators in one fixed order. */
+/* Over double accumulators in one fixed order. */
+static double sum_of_squares(const float *x, size_t n) {
+    double sum[8] = {0};
+    for (size_t i = 0; i < n; i++) {
+        sum[i & 7] += (double)x[i] * x[i];
+    }
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+/* Adds the penalty's gradient, turns the gradient into the optimizer's direction, and gives the sums of squares: of the
+ * direction, and, where rates adapt, of the weight. */
 void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, double *norms) {
     ls_engine *e = context;
     const segment *s = &e->segments[segment_of(e, first)];
+    const ls_optimizer_class *c = e->compile->optimizer.class_;
+    const float *w = ls_reducer_params(e->reducer) + first;
     norms[0] = 0;
+    if (c->trust != NULL) {
+        norms[1] = s->statistic ? 0 : sum_of_squares(w, n);
+    }
     if (s->statistic) {
         return;
     }
     if (penalized(s)) {
-        add_penalty_gradient(&s->weight->regularizer, ls_reducer_params(e->reducer) + first, gradient, n);
+        add_penalty_gradient(&s->weight->regularizer, w, gradient, n);
     }
-    double sum[8] = {0};
-    for (size_t i = 0; i < n; i++) {
-        sum[i & 7] += (double)gradient[i] * gradient[i];
+    if (c->direction != NULL) {
+        ls_update u = describe_update(e, s, first, n, gradient);
+        c->direction(&e->compile->optimizer, &u, gradient);
     }
-    norms[0] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    norms[0] = sum_of_squares(gradient, n);
 }
 
 /* clip_by_norm: g * c / norm when norm > c. */
@@ -115,11 +140,14 @@ static float clip_factor(double limit, double sum_of_squares) {
 void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total) {
     ls_engine *e = context;
     const ls_optimizer *o = &e->compile->optimizer;
+    const int n_norms = o->class_->trust != NULL ? 2 : 1;
     for (int k = 0; k < e->n_segments; k++) {
         segment *s = &e->segments[k];
+        const double *norms = segment_norms + (size_t)k * (size_t)n_norms;
         s->clip = s->statistic      ? 1.0f
-                  : o->clipnorm > 0 ? clip_factor(o->clipnorm, segment_norms[k])
+                  : o->clipnorm > 0 ? clip_factor(o->clipnorm, norms[0])
                                     : clip_factor(o->global_clipnorm, total[0]);
+        s->trust = s->adapts ? o->class_->trust(o, sqrt(norms[1]), sqrt(norms[0]), s->decay) : 1;
     }
 }
 

@@ -96,3 +96,16 @@ int ls_optimizer_n_slots(const ls_optimizer *o) {
     }
     return n;
 }
+
+bool ls_optimizer_excludes(const char *words, const ls_weight *w) {
+    char word[160];
+    for (const char *p = words; *p != '\0';) {
+        size_t n = strcspn(p, " ");
+        snprintf(word, sizeof word, "%.*s", (int)n, p);
+        if (n > 0 && strstr(w->path, word) != NULL) {
+            return true;
+        }
+        p += n + (p[n] == ' ');
+    }
+    return false;
+}

@@ -22,7 +22,8 @@ typedef struct ls_update {
     const float *g;            /* (n) mean gradient over the global batch, reduced, clipped, regularized */
     float *slot[LS_MAX_SLOTS]; /* (n) each, read, overwritten; initial value slot_init */
     size_t n;
-    double trust; /* LARS, LAMB: the layer's ratio; else 1 */
+    double trust;              /* LARS, LAMB: the weight's ratio; else 1 */
+    double weight_decay;       /* LARS, LAMB: of this weight, 0 when it is excluded */
 } ls_update;
 
 typedef struct ls_optimizer_class {
@@ -36,6 +37,14 @@ typedef struct ls_optimizer_class {
     const char *const *(*slots)(const ls_optimizer *o);
     double (*slot_init)(const ls_optimizer *o, int slot); /* NULL: 0 */
     void (*update)(const ls_optimizer *o, const ls_update *u);
+    /*
+     * For optimizers that adapt the rate of each weight to norms (LARS, LAMB); NULL for the others. direction: before
+     * the norms are taken, u->g (read, overwritten) becomes what the step goes along; may update slots; NULL: the
+     * gradient. trust: the ratio that update finds in u->trust, from the norms of the whole weight and of the whole
+     * direction.
+     */
+    void (*direction)(const ls_optimizer *o, const ls_update *u, float *g);
+    double (*trust)(const ls_optimizer *o, double weight_norm, double direction_norm, double weight_decay);
 } ls_optimizer_class;
 
 struct ls_optimizer {
@@ -45,8 +54,14 @@ struct ls_optimizer {
     double clipnorm, clipvalue, global_clipnorm; /* 0: off */
     double weight_decay;
     double beta_1, beta_2, epsilon, rho, momentum, initial_accumulator;
+    double l1, l2, l2_shrinkage, rate_power; /* Ftrl */
     bool nesterov, amsgrad, centered, legacy;
+    /* LARS, LAMB: parts of weights' paths, separated by spaces: no decay / no adaptation for these */
+    char no_decay[160], no_adaptation[160];
 };
+
+/* Whether one of the words is part of the weight's path. */
+bool ls_optimizer_excludes(const char *words, const ls_weight *w);
 
 /* A name or {"class_name", "config"}; unknown keys are errors. */
 ls_status ls_optimizer_parse(ls_json at, ls_optimizer *out, ls_err *err) LS_MUST_CHECK;

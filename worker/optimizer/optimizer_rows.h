@@ -12,7 +12,10 @@
     X(adam)                  \
     X(adamw)                 \
     X(adamax)                \
-    X(nadam)
+    X(nadam)                 \
+    X(ftrl)                  \
+    X(lars)                  \
+    X(lamb)
 
 #define X(name) extern const ls_optimizer_class ls_optimizer_##name;
 LS_OPTIMIZER_LIST(X)

@@ -29,6 +29,14 @@ static float gradient(int step, int i) {
     return (float)(sin(1.3 * step + i) + 0.2);
 }
 
+static double norm(const float *x) {
+    double sum = 0;
+    for (int i = 0; i < N; i++) {
+        sum += (double)x[i] * x[i];
+    }
+    return sqrt(sum);
+}
+
 /* Runs STEPS updates over [0, N), in two pieces when cut > 0. */
 static void run(const ls_optimizer *o, int cut, float w[N]) {
     float slot[LS_MAX_SLOTS][N] = {{0}}, g[N];
@@ -44,18 +52,30 @@ static void run(const ls_optimizer *o, int cut, float w[N]) {
         for (int i = 0; i < N; i++) {
             g[i] = gradient(t, i);
         }
-        for (int part = 0; part < (cut > 0 ? 2 : 1); part++) {
-            int first = part == 0 ? 0 : cut, last = cut > 0 && part == 0 ? cut : N;
-            ls_update u = {.learning_rate = o->learning_rate,
-                           .t = (uint64_t)t,
-                           .w = w + first,
-                           .g = g + first,
-                           .n = (size_t)(last - first),
-                           .trust = 1};
-            for (int k = 0; k < LS_MAX_SLOTS; k++) {
-                u.slot[k] = slot[k] + first;
+        double trust = 1;
+        for (int phase = o->class_->trust != NULL ? 0 : 1; phase < 2;
+             phase++) { /* 0: directions; then norms; 1: update */
+            for (int part = 0; part < (cut > 0 ? 2 : 1); part++) {
+                int first = part == 0 ? 0 : cut, last = cut > 0 && part == 0 ? cut : N;
+                ls_update u = {.learning_rate = o->learning_rate,
+                               .t = (uint64_t)t,
+                               .w = w + first,
+                               .g = g + first,
+                               .n = (size_t)(last - first),
+                               .trust = trust,
+                               .weight_decay = o->weight_decay};
+                for (int k = 0; k < LS_MAX_SLOTS; k++) {
+                    u.slot[k] = slot[k] + first;
+                }
+                if (phase == 1) {
+                    o->class_->update(o, &u);
+                } else if (o->class_->direction != NULL) {
+                    o->class_->direction(o, &u, g + first);
+                }
             }
-            o->class_->update(o, &u);
+            if (phase == 0) {
+                trust = o->class_->trust(o, norm(w), norm(g), o->weight_decay);
+            }
         }
     }
 }
@@ -161,6 +181,63 @@ static double adadelta(double w, int i) {
     return w;
 }
 
+static double ftrl(double w, int i) {
+    double a = 0.1, z = 0;
+    for (int t = 1; t <= STEPS; t++) {
+        double g = gradient(t, i), next = a + g * g;
+        z += g - (sqrt(next) - sqrt(a)) / 0.1 * w;
+        double clipped = fmin(fmax(z, -0.2), 0.2);
+        w = (clipped - z) / (sqrt(next) / 0.1 + 2 * 0.3);
+        a = next;
+    }
+    return w;
+}
+
+/* The norms need all weights: both run all of them and give the one asked for. */
+static double lars(double unused, int wanted) {
+    double w[N], v[N] = {0};
+    (void)unused;
+    for (int i = 0; i < N; i++) {
+        w[i] = 0.5f - 0.02f * (float)i;
+    }
+    for (int t = 1; t <= STEPS; t++) {
+        double ww = 0, gg = 0;
+        for (int i = 0; i < N; i++) {
+            ww += w[i] * w[i];
+            gg += (double)gradient(t, i) * gradient(t, i);
+        }
+        double rate = 0.5 * 0.01 * sqrt(ww) / (sqrt(gg) + 0.1 * sqrt(ww));
+        for (int i = 0; i < N; i++) {
+            v[i] = 0.9 * v[i] + rate * (gradient(t, i) + 0.1 * w[i]);
+            w[i] -= v[i];
+        }
+    }
+    return w[wanted];
+}
+
+static double lamb(double unused, int wanted) {
+    double w[N], m[N] = {0}, v[N] = {0}, r[N];
+    (void)unused;
+    for (int i = 0; i < N; i++) {
+        w[i] = 0.5f - 0.02f * (float)i;
+    }
+    for (int t = 1; t <= STEPS; t++) {
+        double ww = 0, rr = 0;
+        for (int i = 0; i < N; i++) {
+            double g = gradient(t, i);
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.999 * v[i] + 0.001 * g * g;
+            r[i] = m[i] / (1 - pow(0.9, t)) / (sqrt(v[i] / (1 - pow(0.999, t))) + 1e-6) + 0.1 * w[i];
+            ww += w[i] * w[i];
+            rr += r[i] * r[i];
+        }
+        for (int i = 0; i < N; i++) {
+            w[i] -= 0.05 * sqrt(ww / rr) * r[i];
+        }
+    }
+    return w[wanted];
+}
+
 static void formulas(void **state) {
     (void)state;
     check("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": 0.1}}", sgd);
@@ -177,6 +254,14 @@ static void formulas(void **state) {
         "\"is_legacy_optimizer\": true}}",
         adagrad_legacy);
     check("{\"class_name\": \"Adamax\", \"config\": {\"learning_rate\": 0.01}}", adamax);
+    check(
+        "{\"class_name\": \"Ftrl\", \"config\": {\"learning_rate\": 0.1, \"l1_regularization_strength\": 0.2, "
+        "\"l2_regularization_strength\": 0.3}}",
+        ftrl);
+    check(
+        "{\"class_name\": \"LARS\", \"config\": {\"learning_rate\": 0.5, \"eeta\": 0.01, \"weight_decay_rate\": 0.1}}",
+        lars);
+    check("{\"class_name\": \"LAMB\", \"config\": {\"learning_rate\": 0.05, \"weight_decay_rate\": 0.1}}", lamb);
     check("{\"class_name\": \"Adadelta\", \"config\": {\"learning_rate\": 1.0, \"epsilon\": 1e-3}}", adadelta);
 }
 
@@ -198,6 +283,12 @@ static void complaints(void **state) {
               "job.json:2: config.momentun: unknown key of optimizer SGD");
     complaint("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": -1}}",
               "job.json:1: config.learning_rate: expected a number of at least 0, found the number -1");
+    complaint("{\"class_name\": \"LAMB\", \"config\": {\"clipnorm\": 1}}",
+              "job.json:1: config: LAMB adapts to norms by itself; leave clipnorm and global_clipnorm out");
+    complaint(
+        "{\"class_name\": \"LARS\", \"config\": {\"exclude_from_weight_decay\": \"bias\"}}",
+        "job.json:1: config.exclude_from_weight_decay: expected a list of parts of weights' names, such as [\"bias\", "
+        "\"gamma\", \"beta\"]");
     complaint("{\"class_name\": \"Adam\", \"config\": {\"use_ema\": true}}",
               "job.json:1: config.use_ema: averaged weights are not supported; set it to false");
 }
