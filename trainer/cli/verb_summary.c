@@ -8,8 +8,8 @@
 
 #include "common/memory.h"
 #include "common/text.h"
-#include "storage/checkpoint.h"
 #include "trainer/cli/verbs.h"
+#include "trainer/fit/keras_file.h"
 #include "worker/layers/layer.h"
 
 static const char usage[] = "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]...\n";
@@ -40,33 +40,10 @@ static ls_status parse_shape(const char *text, ls_shape *out, ls_err *err) {
 
 /* ---- reading ---- */
 
-static bool is_hdf5(const char *path) {
-    char magic[4] = "";
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) {
-        return false;
-    }
-    bool is = fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "\x89HDF", 4) == 0;
-    fclose(f);
-    return is;
-}
-
-static ls_status load_hdf5(const char *path, const ls_shape *shapes, int n, ls_model **out, ls_err *err) {
-    ls_checkpoint ckpt = {0};
+static ls_status load(const char *path, const ls_shape *shapes, int n, ls_model **out, ls_err *err) {
     ls_json_doc doc;
-    LS_TRY(ls_checkpoint_inspect(path, &ckpt, err));
-    ls_status status;
-    if (ckpt.model_config == NULL) {
-        status = ls_fail(err, LS_EINPUT, "%s: holds weights only; the model's JSON file or a full-model file is needed",
-                         path);
-    } else {
-        status = ls_json_parse(&doc, path, ckpt.model_config, err);
-        if (status == LS_OK) {
-            status = ls_model_build(out, &doc, shapes, n, err);
-        }
-    }
-    ls_checkpoint_release(&ckpt);
-    return status;
+    LS_TRY(ls_keras_load_model(&doc, path, err));
+    return ls_model_build(out, &doc, shapes, n, err);
 }
 
 /* ---- the table ---- */
@@ -208,11 +185,7 @@ ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
     }
     const char *path = argv[optind];
     ls_model *m = NULL;
-    if (is_hdf5(path)) {
-        LS_TRY(load_hdf5(path, n > 0 ? shapes : NULL, n, &m, err));
-    } else {
-        LS_TRY(ls_model_load(&m, path, n > 0 ? shapes : NULL, n, err));
-    }
+    LS_TRY(load(path, n > 0 ? shapes : NULL, n, &m, err));
     print_summary(m);
     ls_model_destroy(m);
     return LS_OK;

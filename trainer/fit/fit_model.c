@@ -3,11 +3,12 @@
 
 #include "common/memory.h"
 #include "trainer/fit/fit_private.h"
+#include "trainer/fit/keras_file.h"
 
 /* A fresh copy of the model's text: rank 0 has the file and so the lines, the others the resolved job. */
 static ls_status model_doc(const ls_fit *f, ls_json_doc *doc, ls_err *err) {
     if (f->job.model_path != NULL) {
-        return ls_json_load(doc, f->job.model_path, err);
+        return ls_keras_load_model(doc, f->job.model_path, err);
     }
     char *name = ls_xprintf("%s: model", f->job.doc.name);
     ls_json_wrap(doc, name, f->job.model.value);
@@ -15,21 +16,37 @@ static ls_status model_doc(const ls_fit *f, ls_json_doc *doc, ls_err *err) {
     return LS_OK;
 }
 
-/* As it is written; where it leaves its input open, with the shape of the data. */
-static ls_status build(ls_fit *f, ls_err *err) {
-    ls_json_doc doc;
-    LS_TRY(model_doc(f, &doc, err));
+/* Another doc of the same text, so that lines are found in it too. */
+static ls_status copy_doc(const ls_json_doc *doc, ls_json_doc *copy, ls_err *err) {
+    if (doc->text != NULL) {
+        return ls_json_parse(copy, doc->name, doc->text, err);
+    }
+    ls_json_wrap(copy, doc->name, doc->root);
+    return LS_OK;
+}
+
+ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, ls_err *err) {
     ls_err first = LS_ERR_INIT, second = LS_ERR_INIT;
-    if (ls_model_build(&f->model, &doc, NULL, 0, &first) == LS_OK) {
+    ls_json_doc copy = {0};
+    LS_TRY(copy_doc(doc, &copy, err));
+    if (ls_model_build(out, doc, NULL, 0, &first) == LS_OK) {
+        ls_json_release(&copy);
         return LS_OK;
     }
     ls_shape shape;
-    bool known = ls_source_input_shape(f->job.train, &shape, &second) == LS_OK && shape.rank > 0;
-    if (known && model_doc(f, &doc, &second) == LS_OK && ls_model_build(&f->model, &doc, &shape, 1, &second) == LS_OK) {
+    bool known = ls_source_input_shape(data, &shape, &second) == LS_OK && shape.rank > 0;
+    if (known && ls_model_build(out, &copy, &shape, 1, &second) == LS_OK) {
         return LS_OK;
     }
+    ls_json_release(&copy);
     *err = first;
     return first.status;
+}
+
+static ls_status build(ls_fit *f, ls_err *err) {
+    ls_json_doc doc;
+    LS_TRY(model_doc(f, &doc, err));
+    return ls_fit_build_for(&f->model, &doc, f->job.train, err);
 }
 
 static ls_status compile(ls_fit *f, ls_err *err) {

@@ -70,6 +70,10 @@ void ls_fit_release(ls_fit *f);
 /* fit_model.c: the model of a job and how it is compiled. All ranks, agreed. */
 ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 
+/* A model as it is written; where it leaves its input open, with the shape of the data (FILE:/GROUP). Takes over *doc.
+ * Local. */
+ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, ls_err *err) LS_MUST_CHECK;
+
 /* fit_state.c. Collective. path NULL: under its own name, old ones retired. may_skip: not when one is still being
  * written. That a write failed is a warning, for it shows later; ls_fit_flush waits and returns it. */
 ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool may_skip, ls_err *err) LS_MUST_CHECK;

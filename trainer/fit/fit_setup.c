@@ -11,6 +11,7 @@
 #include "common/memory.h"
 #include "storage/hash.h"
 #include "trainer/fit/fit_private.h"
+#include "trainer/fit/keras_file.h"
 #include "trainer/fit/number.h"
 #include "trainer/fit/stop.h"
 #include "worker/dnn/dnn.h"
@@ -265,6 +266,22 @@ static void say_what_is_run(ls_fit *f) {
                   f->job.bfloat16 ? "bfloat16" : "float32", info.isa, f->run_path);
 }
 
+/* Where the job names initial weights: rank 0 reads, all get them. A run that goes on from a checkpoint has others. */
+static ls_status take_weights(ls_fit *f, ls_err *err) {
+    if (f->job.weights == NULL) {
+        return LS_OK;
+    }
+    ls_checkpoint file = {0};
+    ls_status mine = f->chief ? ls_checkpoint_read(f->job.weights, &file, err) : LS_OK;
+    if (f->chief && mine == LS_OK) {
+        mine = ls_keras_set_weights(f->engine, f->model, &file, f->job.weights, err);
+    }
+    ls_checkpoint_release(&file);
+    LS_TRY(ls_team_agree(f->team, mine, err));
+    ls_engine_publish(f->engine);
+    return LS_OK;
+}
+
 static ls_status start_state(ls_fit *f, ls_err *err) {
     ls_history_init(&f->history);
     f->epoch = f->job.initial_epoch;
@@ -275,6 +292,7 @@ static ls_status start_state(ls_fit *f, ls_err *err) {
     bool found = false;
     if (f->request->resume) {
         LS_TRY(ls_fit_resume(f, &found, err));
+        LS_TRY(found ? LS_OK : take_weights(f, err));
     }
     ls_status mine = LS_OK;
     if (f->chief && f->request->resume) {
@@ -301,6 +319,9 @@ ls_status ls_fit_setup(ls_fit *f, ls_err *err) {
     LS_TRY(ls_fit_build_model(f, err));
     LS_TRY(ls_team_agree(f->team, open_data(f, err), err));
     LS_TRY(create_engine(f, err));
+    if (!f->request->resume) {
+        LS_TRY(take_weights(f, err));
+    }
     LS_TRY(open_outputs(f, err));
     open_port(f);
     LS_TRY(start_state(f, err));

@@ -11,6 +11,7 @@
 #include "common/memory.h"
 #include "storage/checkpoint_folder.h"
 #include "trainer/fit/fit_private.h"
+#include "trainer/fit/keras_file.h"
 
 enum { DEFAULT_BATCH = 256 };
 
@@ -63,10 +64,11 @@ static void share_text(ls_team *team, char **text) {
     }
 }
 
-static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, bool compiled, ls_err *err) {
+static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, const char *data, bool compiled,
+                       ls_err *err) {
     ls_json_doc doc = {0};
     LS_TRY(ls_json_parse(&doc, file, c->model_config, err));
-    LS_TRY(ls_model_build(&f->model, &doc, NULL, 0, err));
+    LS_TRY(ls_fit_build_for(&f->model, &doc, data, err));
     if (!compiled) {
         f->compile.n_outputs = f->model->n_outputs;
         f->compile.losses = ls_xcalloc((size_t)f->model->n_outputs, sizeof *f->compile.losses);
@@ -83,6 +85,11 @@ static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, bool
     ls_status status = ls_json_parse(&f->job.doc, name, c->training_config, err);
     free(name);
     LS_TRY(status);
+    /* Evaluation needs no optimizer: one that Lockstep does not know is no obstacle. */
+    if (json_is_object(f->job.doc.root)) {
+        json_object_del(f->job.doc.root, "optimizer_config");
+        json_object_set_new(f->job.doc.root, "optimizer", json_string("SGD"));
+    }
     LS_TRY(ls_compile_parse(ls_json_root(&f->job.doc), f->model, &f->compile, err));
     return ls_fit_name_logs(f, err);
 }
@@ -94,21 +101,6 @@ static void input_scale(const ls_checkpoint *c, double *scale, double *offset) {
     *scale = json_is_number(s) ? json_number_value(s) : NAN;
     *offset = json_is_number(o) ? json_number_value(o) : NAN;
     json_decref(state);
-}
-
-static ls_status set_weights(ls_fit *f, const ls_checkpoint *c, const char *file, ls_err *err) {
-    for (int w = 0; w < f->model->n_weights; w++) {
-        const ls_weight *weight = f->model->weights[w];
-        const ls_checkpoint_array *a = ls_checkpoint_find_weight(c, ls_fit_group_of(weight)->name, weight->path);
-        if (a == NULL || a->n_elems != (size_t)ls_shape_elems(&weight->shape)) {
-            return ls_fail(err, LS_EINPUT,
-                           "%s: lacks the weight \"%s\" of layer \"%s\" in the shape that its own "
-                           "model_config asks for",
-                           file, weight->path, ls_fit_group_of(weight)->name);
-        }
-        ls_engine_set(f->engine, weight, -1, a->data);
-    }
-    return LS_OK;
 }
 
 static ls_status create_engine(ls_fit *f, const ls_infer_request *r, ls_err *err) {
@@ -130,12 +122,12 @@ static ls_status open_all(ls_fit *f, const ls_infer_request *r, ls_checkpoint *c
     share_text(f->team, &c->model_config);
     share_text(f->team, &c->training_config);
     share_text(f->team, &c->state);
-    LS_TRY(ls_team_agree(f->team, build(f, c, *file, compiled, err), err));
+    LS_TRY(ls_team_agree(f->team, build(f, c, *file, r->data, compiled, err), err));
     ls_source_options options = {.no_targets = !compiled};
     input_scale(c, &options.scale, &options.offset);
     LS_TRY(ls_source_open(&f->train, f->team, r->data, f->model, compiled ? &f->compile : NULL, &options, err));
     LS_TRY(create_engine(f, r, err));
-    mine = f->chief ? set_weights(f, c, *file, err) : LS_OK;
+    mine = f->chief ? ls_keras_set_weights(f->engine, f->model, c, *file, err) : LS_OK;
     LS_TRY(ls_team_agree(f->team, mine, err));
     ls_engine_publish(f->engine);
     size_t n = ls_source_feed(f->train)->n_samples;

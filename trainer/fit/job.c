@@ -10,6 +10,7 @@
 
 #include "common/file.h"
 #include "common/memory.h"
+#include "trainer/fit/keras_file.h"
 
 typedef enum { INT, BOOL, REAL } kind;
 
@@ -42,7 +43,7 @@ static const struct {
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 
 static ls_status check_keys(ls_json root, ls_err *err) {
-    static const char *const top[] = {"model", "name", "data", "compile", "fit", "distribute", "checkpoint"};
+    static const char *const top[] = {"model", "weights", "name", "data", "compile", "fit", "distribute", "checkpoint"};
     LS_TRY(ls_json_only_keys(root, top, sizeof top / sizeof top[0], err));
     for (int s = 0; s < N_SECTIONS; s++) {
         ls_json section = ls_json_member(root, sections[s].name);
@@ -150,8 +151,14 @@ static ls_status read_class_weight(ls_job *job, ls_json at, ls_err *err) {
 
 static ls_status read_model(ls_job *job, ls_json root, ls_err *err) {
     ls_json model = ls_json_member(root, "model");
+    const char *weights = NULL;
+    LS_TRY(ls_json_get_string(root, "weights", &weights, err));
+    job->weights = weights != NULL ? ls_path_join(job->folder, weights) : NULL;
     if (json_is_string(model.value)) {
         job->model_path = ls_path_join(job->folder, json_string_value(model.value));
+        if (job->weights == NULL && ls_keras_is_hdf5(job->model_path)) {
+            job->weights = ls_xstrdup(job->model_path);
+        }
         return LS_OK;
     }
     if (json_is_object(model.value)) {
@@ -264,6 +271,7 @@ void ls_job_release(ls_job *job) {
     free(job->folder);
     free(job->name);
     free(job->model_path);
+    free(job->weights);
     free(job->train);
     free(job->validation);
     free(job->class_weight);
@@ -294,13 +302,16 @@ ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
     json_object_set_new(root, "name", json_string(job->name));
     if (job->model_path != NULL) {
         ls_json_doc model;
-        ls_status status = ls_json_load(&model, job->model_path, err);
+        ls_status status = ls_keras_load_model(&model, job->model_path, err);
         if (status != LS_OK) {
             json_decref(root);
             return status;
         }
         json_object_set(root, "model", model.root);
         ls_json_release(&model);
+    }
+    if (job->weights != NULL) {
+        json_object_set_new(root, "weights", absolute(job->weights));
     }
     json_t *data = section_of(root, "data");
     json_object_set_new(data, "train", absolute(job->train));

@@ -1,7 +1,9 @@
 /*
  * The job file: one JSON object that says everything about a run.
  *
- *   model        path of a Keras JSON file (from model.to_json()), or the object itself
+ *   model        path of a Keras JSON file (from model.to_json()), or the object itself; or of a Keras HDF5 file
+ *                (model.save("x.h5")), whose weights are then the initial ones
+ *   weights      path of a Keras HDF5 file with the initial weights, whole model or weights alone; default: drawn
  *   name         of the run; default: the job file's name
  *   data         train, validation   FILE.h5:/GROUP
  *                validation_split    fraction of train, taken from its end before any shuffling
@@ -55,6 +57,7 @@ typedef struct ls_job {
     char *name;
     ls_json model;    /* the object, when it stands in the job; else absent */
     char *model_path; /* else its path */
+    char *weights;    /* NULL: drawn by the initializers */
     char *train;      /* FILE:/GROUP with the path as it can be opened */
     char *validation; /* NULL: none, or a split */
     double validation_split;
@@ -77,7 +80,8 @@ ls_status ls_job_parse(ls_job *job, const char *name, const char *folder, const 
 void ls_job_release(ls_job *job);
 
 /* The resolved job: every key with its value, absolute paths, and the model inside, so that a run folder needs nothing
- * outside it but the data. JSON text, freed by the caller. LS_EINPUT: the model file is no JSON. */
+ * outside it but the data (and, before its first checkpoint, the initial weights). JSON text, freed by the caller.
+ * LS_EINPUT: the model file is no JSON. */
 ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) LS_MUST_CHECK;
 
 #endif

@@ -16,8 +16,8 @@ static ls_status read_object(ls_json at, const char **name, ls_json *config, ls_
         *name = json_string_value(at.value);
         return LS_OK;
     }
-    static const char *const keys[] = {"class_name", "config", "module", "registered_name"};
-    LS_TRY(ls_json_only_keys(at, keys, 4, err));
+    static const char *const keys[] = {"class_name", "config", "module", "registered_name", "shared_object_id"};
+    LS_TRY(ls_json_only_keys(at, keys, sizeof keys / sizeof keys[0], err));
     LS_TRY(ls_json_get_string(at, "class_name", name, err));
     if (*name == NULL) {
         return ls_json_fail(at, err, "expected a \"class_name\"");

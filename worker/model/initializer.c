@@ -270,8 +270,9 @@ ls_status ls_initializer_parse(ls_json at, const char *default_name, ls_initiali
     if (json_is_string(at.value)) {
         name = json_string_value(at.value);
     } else if (ls_json_present(at)) {
-        static const char *const keys[] = {"class_name", "config", "module", "registered_name", "build_config"};
-        LS_TRY(ls_json_only_keys(at, keys, 5, err));
+        static const char *const keys[] = {"class_name",      "config",       "module",
+                                           "registered_name", "build_config", "shared_object_id"};
+        LS_TRY(ls_json_only_keys(at, keys, sizeof keys / sizeof keys[0], err));
         name = NULL;
         LS_TRY(ls_json_get_string(at, "class_name", &name, err));
         if (name == NULL) {

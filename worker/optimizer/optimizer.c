@@ -23,6 +23,7 @@ static const char *const common_keys =
 static ls_status find(ls_json at, const char *name, const ls_optimizer_class **out, ls_err *err) {
     const char *names[sizeof classes / sizeof classes[0]];
     size_t n = 0;
+    name += strncmp(name, "Custom>", 7) == 0 ? 7 : 0; /* TensorFlow 2.11 and 2.12 write "Custom>Adam" */
     for (; classes[n] != NULL; n++) {
         names[n] = classes[n]->name;
         if (strcasecmp(classes[n]->name, name) == 0 || ls_word_listed(classes[n]->aliases, name)) {

@@ -79,6 +79,36 @@ static void resolved_job_is_whole(void **state) {
     ls_job_release(&again);
 }
 
+/* Paths count from the job's folder; the resolved job names the weights where they lie. */
+static void names_initial_weights(void **state) {
+    (void)state;
+    ls_job job;
+    ls_err err = LS_ERR_INIT;
+    char *text, *sets[] = {"weights=start.h5"};
+    assert_int_equal(ls_job_parse(&job, "mnist.json", "/data", whole, NULL, 0, &err), LS_OK);
+    assert_null(job.weights);
+    ls_job_release(&job);
+    assert_int_equal(ls_job_parse(&job, "mnist.json", "/data", whole, sets, 1, &err), LS_OK);
+    assert_string_equal(job.weights, "/data/start.h5");
+    assert_int_equal(ls_job_text(&job, &text, &err), LS_OK);
+    ls_job_release(&job);
+    assert_int_equal(ls_job_parse(&job, "job.json", "/elsewhere", text, NULL, 0, &err), LS_OK);
+    assert_string_equal(job.weights, "/data/start.h5");
+    ls_job_release(&job);
+    free(text);
+    /* a model in HDF5 brings its weights along, and stands in the resolved job */
+    char *file[] = {"model=\"" LS_SOURCE_DIR "/tests/unit/storage/keras2_model.h5\""};
+    assert_int_equal(ls_job_parse(&job, "mnist.json", "/data", whole, file, 1, &err), LS_OK);
+    assert_string_equal(job.weights, LS_SOURCE_DIR "/tests/unit/storage/keras2_model.h5");
+    assert_int_equal(ls_job_text(&job, &text, &err), LS_OK);
+    ls_job_release(&job);
+    assert_int_equal(ls_job_parse(&job, "job.json", "/elsewhere", text, NULL, 0, &err), LS_OK);
+    assert_true(ls_json_present(job.model));
+    assert_string_equal(job.weights, LS_SOURCE_DIR "/tests/unit/storage/keras2_model.h5");
+    ls_job_release(&job);
+    free(text);
+}
+
 static void expect_error(const char *text, char *set, const char *message) {
     ls_job job;
     ls_err err = LS_ERR_INIT;
@@ -141,9 +171,8 @@ static void errors_name_file_line_and_key(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_keys_and_defaults),
-        cmocka_unit_test(set_overrides),
-        cmocka_unit_test(resolved_job_is_whole),
+        cmocka_unit_test(reads_keys_and_defaults),       cmocka_unit_test(set_overrides),
+        cmocka_unit_test(resolved_job_is_whole),         cmocka_unit_test(names_initial_weights),
         cmocka_unit_test(errors_name_file_line_and_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
