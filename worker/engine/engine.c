@@ -226,6 +226,9 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
 }
 
 static ls_status make_plans(ls_engine *e, ls_err *err) {
+    if (e->lane_first == e->lane_last) {
+        return LS_OK; /* more ranks than lanes: this one only adds and updates */
+    }
     for (int i = 0; i < e->n_contexts; i++) {
         lane_context *c = &e->contexts[i];
         if (!e->options.inference) {
