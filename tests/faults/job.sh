@@ -1,0 +1,144 @@
+# What the scripts that train through mpirun share. Source it with the program's path in $1 and mpirun's in $2: it goes
+# to a temporary folder of its own, where everything of Open MPI lies too, writes the job tiny.json there, and checks at
+# the end that nothing is left.
+#
+# tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
+# one number of ranks from another: convolution, batch normalisation, two dropouts.
+# shellcheck shell=bash disable=SC2034  # what is set here is for the reader of this file
+lockstep=$(realpath -- "${1:?the program lockstep}")
+mpirun=${2:?mpirun}
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
+name=$(basename -- "$0")
+folder=$(mktemp -d)
+cd "$folder" || exit
+mkdir mpi
+failures=0 checks=0
+launcher=
+
+# The short folder name is for Open MPI's sockets. A segment of a job that died lies under it, where it can be found.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_orte_tmpdir_base=$folder/mpi
+export OMPI_MCA_btl_vader_backing_directory=$folder/mpi OMPI_MCA_hwloc_base_binding_policy=none
+export ASAN_OPTIONS=detect_leaks=0
+unset LOCKSTEP_FAULT LOCKSTEP_RANKS_PER_NODE LOCKSTEP_CONTROL OMP_NUM_THREADS
+
+clean_up() {
+    [[ -z $launcher ]] || kill -9 "$launcher" 2>/dev/null
+    rm -rf "$folder"
+}
+trap clean_up EXIT
+shared_before=$(compgen -G '/dev/shm/lockstep-[0-9]*')
+
+layer() { printf '{"class_name": "%s", "config": {"name": "%s"%s}}' "$1" "$2" "${3:+, $3}"; }
+
+write_job() { # FILE LAYER...
+    local file=$1 layers
+    shift
+    layers=$(printf '%s,\n    ' "$@")
+    cat >"$file" <<END
+{ "model": {"class_name": "Sequential", "config": {"name": "tiny", "layers": [
+    ${layers%,*}]}},
+  "data": { "train": "$root/deploy/datasets/digits.h5:/test", "validation_split": 0.2 },
+  "compile": { "loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"],
+               "optimizer": {"class_name": "Adam", "config": {"learning_rate": 0.01}} },
+  "fit": { "batch_size": 50, "epochs": 3, "seed": 7 },
+  "distribute": { "lanes": 8, "threads": 1 },
+  "checkpoint": { "keep": 10 } }
+END
+}
+
+input=$(layer InputLayer image '"batch_input_shape": [null, 8, 8, 1]')
+write_job tiny.json "$input" "$(layer Conv2D conv '"filters": 8, "kernel_size": [3, 3], "use_bias": false')" \
+    "$(layer BatchNormalization norm)" "$(layer Activation relu '"activation": "relu"')" \
+    "$(layer MaxPooling2D pool)" "$(layer Dropout drop_some '"rate": 0.25')" "$(layer Flatten flat)" \
+    "$(layer Dense hidden '"units": 32, "activation": "relu"')" "$(layer Dropout drop_half '"rate": 0.5')" \
+    "$(layer Dense class '"units": 10, "activation": "softmax"')"
+sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}'
+
+# complain TEXT [FILE]: a check failed; the file tells more.
+complain() {
+    printf 'FAIL  %s\n' "$1"
+    [[ -z ${2:-} ]] || sed 's/^/      /' "$2"
+    failures=$((failures + 1))
+}
+
+check() { # TEXT COMMAND...: what must be true
+    local text=$1
+    shift
+    checks=$((checks + 1))
+    if "$@"; then printf 'ok    %s\n' "$text"; else complain "$text" "${log:-}"; fi
+}
+
+# start RANKS RUN [ARGUMENT...]: begins to train in the background; output in RUN.log, mpirun's pid in $launcher.
+start() {
+    ranks=$1 run=$2 log=$folder/$2.log
+    shift 2
+    begun=$EPOCHREALTIME
+    "$mpirun" -np "$ranks" --oversubscribe "$lockstep" train "$job" --run-dir "$folder/$run" "$@" >"$log" 2>&1 \
+        </dev/null &
+    launcher=$!
+}
+
+# finish: waits for what start began, most 100 seconds; its exit code in $code, how long it took in $took (tenths).
+finish() {
+    { timeout 100 tail -s 0.05 --pid="$launcher" -f /dev/null || kill -9 "$launcher"; } 2>/dev/null
+    code=0
+    wait "$launcher" 2>/dev/null || code=$?
+    launcher=
+    took=$(((${EPOCHREALTIME//[!0-9]/} - ${begun//[!0-9]/}) / 100000))
+}
+
+train() { # RANKS RUN [ARGUMENT...]
+    start "$@"
+    finish
+}
+
+job=$folder/tiny.json
+
+# until_true COMMAND...: most 60 seconds, and no longer than the job runs.
+until_true() {
+    local tries
+    for ((tries = 0; tries < 3000; tries++)); do
+        if "$@"; then return 0; fi
+        kill -0 "$launcher" 2>/dev/null || return 1
+        read -rt 0.02 <> <(:) || true
+    done
+    return 1
+}
+
+# The event file says that the run has come to this step (progress) or has written this checkpoint.
+has_event() { grep -q "$2" "$folder/$1/events.jsonl" 2>/dev/null; }
+
+# pids RUN: of the ranks, by their rank. (Linux names the run folder in each command line.)
+pids() {
+    local p
+    for p in $(pgrep -f -- "--run-dir $folder/$1( |\$)"); do
+        [[ $(readlink "/proc/$p/exe" 2>/dev/null) == "$lockstep" ]] || continue
+        printf '%s %s\n' "$(tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | sed -n 's/^OMPI_COMM_WORLD_RANK=//p')" "$p"
+    done | sort -n | cut -d' ' -f2
+}
+
+# Nothing of a run that has ended is there any more, at the latest after two seconds.
+gone() {
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        [[ -z $(pids "$1") ]] && break
+        read -rt 0.02 <> <(:) || true
+    done
+    [[ -z $(pids "$1") && $(compgen -G '/dev/shm/lockstep-[0-9]*') == "$shared_before" &&
+        -z $(find mpi -type f -o -type s) ]]
+}
+
+digest() { "$lockstep" checkpoint digest "$folder/$1/final.h5"; }
+
+# same RUN REFERENCE: the same weights, statistics, optimizer state, history.
+same() {
+    local a b
+    a=$(digest "$1") && b=$(digest "$2") && [[ -n $a && ${a%% *} == "${b%% *}" ]] &&
+        cmp "$1/history.csv" "$2/history.csv"
+}
+
+finish_test() {
+    ((failures == 0)) || { printf '%s: %d of %d checks failed\n' "$name" "$failures" "$checks"; exit 1; }
+    printf '%s: all %d checks hold\n' "$name" "$checks"
+}
