@@ -118,14 +118,19 @@ pids() {
     done | sort -n | cut -d' ' -f2
 }
 
-# Nothing of a run that has ended is there any more, at the latest after two seconds.
-gone() {
+# No rank of a run that has ended is there any more, at the latest after two seconds.
+no_process() {
     local tries
     for ((tries = 0; tries < 100; tries++)); do
-        [[ -z $(pids "$1") ]] && break
+        [[ -n $(pids "$1") ]] || return 0
         read -rt 0.02 <> <(:) || true
     done
-    [[ -z $(pids "$1") && $(compgen -G '/dev/shm/lockstep-[0-9]*') == "$shared_before" &&
+    return 1
+}
+
+# Nothing else either: no shared memory, nothing in Open MPI's session folder.
+gone() {
+    no_process "$1" && [[ $(compgen -G '/dev/shm/lockstep-[0-9]*') == "$shared_before" &&
         -z $(find mpi -type f -o -type s) ]]
 }
 
