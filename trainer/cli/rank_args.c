@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/text.h"
+#include "storage/hash.h"
 
 static const struct {
     const char *word;
@@ -85,12 +86,28 @@ void ls_rank_args_release(ls_rank_args *args) {
     *args = (ls_rank_args){0};
 }
 
+/* All ranks must have been started alike: one that resumes beside one that begins would wait for ever. */
+static ls_status agree_on_line(ls_team *team, int argc, char **argv, ls_err *err) {
+    char *line = ls_xstrdup("");
+    for (int i = 0; i < argc; i++) {
+        char *longer = ls_xprintf("%s%s%s", line, i > 0 ? " " : "", argv[i]);
+        free(line);
+        line = longer;
+    }
+    ls_status status = ls_team_check_same(team, "the command line", ls_hash64(line, strlen(line)), line, err);
+    free(line);
+    return status;
+}
+
 ls_status ls_rank_main(int argc, char **argv, const char *usage, unsigned takes,
                        ls_status (*run)(ls_team *team, const ls_rank_args *args, ls_err *err), ls_err *err) {
     ls_team *team = NULL;
     ls_rank_args args = {0};
     LS_TRY(ls_team_create(&team, NULL, NULL, err));
-    ls_status status = ls_rank_args_parse(&args, argc, argv, usage, takes, err);
+    ls_status status = agree_on_line(team, argc, argv, err);
+    if (status == LS_OK) {
+        status = ls_rank_args_parse(&args, argc, argv, usage, takes, err);
+    }
     if (status == LS_OK) {
         status = run(team, &args, err);
     }
