@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
+
 void *ls_calloc(size_t n_items, size_t item_bytes) {
     size_t n_bytes;
     if (__builtin_mul_overflow(n_items, item_bytes, &n_bytes) || n_bytes > SIZE_MAX - LS_ALIGN) {
@@ -21,7 +23,7 @@ void *ls_calloc(size_t n_items, size_t item_bytes) {
 
 static void *or_die(void *p, size_t n_bytes) {
     if (p == NULL) {
-        fprintf(stderr, "lockstep: out of memory while setting up (%zu bytes)\n", n_bytes);
+        ls_error("out of memory: %zu bytes cannot be had", n_bytes); /* allocates nothing; names the rank */
         _Exit(1);
     }
     return p;
