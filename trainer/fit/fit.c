@@ -93,6 +93,7 @@ static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
     f->moment.epoch = f->epoch;
     f->moment.batch = f->batch;
     f->moment.step = f->step;
+    ls_progress_phase(f->team->progress, LS_DOING_TRAIN, f->step);
     pass_faults(f);
     LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_BEGIN, &f->moment, err));
     LS_TRY(ls_engine_train_step(f->engine, ls_source_feed(f->train), f->order + first, n, f->step, rate_of_step(f),
