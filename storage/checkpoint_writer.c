@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/memory.h"
+#include "common/trace.h"
 
 struct ls_checkpoint_writer {
     char *folder;
@@ -32,12 +34,16 @@ static void forget_written(ls_checkpoint_writer *w) {
 
 /* Called without the lock: job and job_path belong to the thread while busy. */
 static ls_status write_job(ls_checkpoint_writer *w, char **path, ls_err *err) {
+    int64_t start = ls_now_ns();
+    ls_status status;
     if (w->job_path == NULL) {
-        return ls_checkpoint_save(&w->job, w->folder, w->keep, path, err);
+        status = ls_checkpoint_save(&w->job, w->folder, w->keep, path, err);
+    } else {
+        status = ls_checkpoint_write(&w->job, w->job_path, err);
+        *path = status == LS_OK ? ls_xstrdup(w->job_path) : NULL;
     }
-    LS_TRY(ls_checkpoint_write(&w->job, w->job_path, err));
-    *path = ls_xstrdup(w->job_path);
-    return LS_OK;
+    ls_trace_event("checkpoint", "write", NULL, -1, start, ls_now_ns());
+    return status;
 }
 
 static void *run(void *arg) {

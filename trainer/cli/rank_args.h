@@ -14,6 +14,7 @@
     X(SET, "set", 1)         \
     X(QUIET, "quiet", 0)     \
     X(CONTROL, "control", 1) \
+    X(TRACE, "trace", 1)     \
     X(DATA, "data", 1)       \
     X(OUT, "out", 1)         \
     X(BATCH, "batch", 1)     \

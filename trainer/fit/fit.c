@@ -258,6 +258,7 @@ static void say_result(ls_fit *f, double seconds, char *message, size_t size) {
 static ls_status run(ls_fit *f, ls_err *err) {
     int64_t begun = ls_now_ns();
     LS_TRY(ls_fit_setup(f, err));
+    LS_TRY(ls_fit_trace_begin(f, err));
     while (f->epoch < f->job.epochs && !(f->moment.stop && f->batch == 0)) {
         LS_TRY(train_epoch(f, err));
         LS_TRY(finish_epoch(f, err));
@@ -278,6 +279,7 @@ ls_status ls_fit_run(struct ls_team *team, const ls_fit_request *request, ls_err
     f->request = request;
     ls_stop_install();
     ls_status status = run(f, err);
+    ls_fit_trace_end(f);
     if (status != LS_OK && f->chief && f->report != NULL) {
         ls_report_end(f->report, status, err->text);
     }

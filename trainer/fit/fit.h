@@ -31,6 +31,7 @@ typedef struct ls_fit_request {
     const char *run_dir; /* NULL: runs/NAME-YYYYMMDD-HHMMSS in the current folder */
     bool resume, quiet;
     const char *control; /* lockstepd's socket; NULL: none */
+    const char *trace;   /* file for a trace of the run in Chrome's format; NULL: none */
 } ls_fit_request;
 
 /* Collective. LS_OK; LS_ESTOPPED when stopped on purpose (a checkpoint was written); LS_EINPUT for what is wrong with

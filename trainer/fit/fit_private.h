@@ -74,6 +74,11 @@ ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
  * Local. */
 ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, ls_err *err) LS_MUST_CHECK;
 
+/* fit_trace.c. Collective: --trace. begin starts it on every rank (where one was asked for), end writes the file on the
+ * chief. */
+ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) LS_MUST_CHECK;
+void ls_fit_trace_end(ls_fit *f);
+
 /* fit_state.c. Collective. path NULL: under its own name, old ones retired. may_skip: not when one is still being
  * written. That a write failed is a warning, for it shows later; ls_fit_flush waits and returns it. */
 ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool may_skip, ls_err *err) LS_MUST_CHECK;

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
+#include "common/trace.h"
 #include "worker/engine/engine_internal.h"
 
 /* Fills the inputs (and targets) of one lane. A failure is kept in the context: the step goes on to its end, so that
@@ -11,6 +13,7 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
                  bool targets) {
     const ls_model *m = e->model;
     size_t n = (size_t)ep->n_samples;
+    const int64_t start = ls_trace_is_on ? ls_now_ns() : 0;
     ls_status s = c->status;
     for (int i = 0; i < m->n_inputs && s == LS_OK; i++) {
         s = feed->fill(feed->self, i, m->inputs[i]->dtype, index, n, ls_plan_input(ep->plan, i), &c->err);
@@ -30,6 +33,9 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
                 }
             }
         }
+    }
+    if (ls_trace_is_on) {
+        ls_trace_event("data", "fill", NULL, (int64_t)n, start, ls_now_ns());
     }
     c->status = s;
 }

@@ -3,18 +3,23 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/trace.h"
 
 #include "worker/plan/plan_internal.h"
 
 static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
     const ls_call *call = &p->list[phase].calls[i];
-    if (p->spent_ns[phase] == NULL) {
+    if (p->spent_ns[phase] == NULL && !ls_trace_is_on) {
         call->run(call, run);
         return;
     }
     int64_t start = ls_now_ns();
     call->run(call, run);
-    p->spent_ns[phase][i] += ls_now_ns() - start;
+    int64_t end = ls_now_ns();
+    ls_trace_event("op", call->label, call->node != NULL ? call->node->layer->path : NULL, -1, start, end);
+    if (p->spent_ns[phase] != NULL) {
+        p->spent_ns[phase][i] += end - start;
+    }
 }
 
 static void walk(ls_plan *p, ls_phase phase, const ls_run *run) {

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "common/clock.h"
+#include "common/trace.h"
 
 /* Turns of a wait before it yields, and before it sleeps. A pause takes some tens of nanoseconds, a yield with nobody
  * to yield to some hundreds: a rank that arrives within a hundred microseconds or so costs no wake-up. */
@@ -48,6 +49,10 @@ void ls_wait_reset(ls_wait *w) {
         return;
     }
     int64_t now = ls_now_ns();
+    if (ls_trace_is_on) {
+        ls_trace_event("wait", "wait for rank", NULL, atomic_load_explicit(&w->row->waiting, memory_order_relaxed),
+                       w->idle_since_ns, now);
+    }
     atomic_store_explicit(&w->row->wait_ns, w->row->wait_ns + now - w->idle_since_ns, memory_order_relaxed);
     atomic_store_explicit(&w->row->since_ns, now, memory_order_relaxed);
     atomic_store_explicit(&w->row->waiting, LS_NOBODY, memory_order_release);

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/memory.h"
+#include "common/trace.h"
 #include "worker/reduce/reducer_private.h"
 
 /* ---- making ---- */
@@ -137,7 +139,7 @@ static void some_pieces(ls_reducer *r, ls_work *w, const ls_slice *s, void *item
 }
 
 /* Calls `one` for every piece of a slice, by all threads where it is worth while. */
-static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
+static void each_piece_now(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
     size_t pieces = n_pieces(r, s), parts = (size_t)r->o.n_threads;
     if (parts == 1 || pieces < 2 * parts) {
         some_pieces(r, &r->work[0], s, item, one, 0, pieces);
@@ -146,6 +148,14 @@ static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work 
 #pragma omp parallel for schedule(static, 1) num_threads(r->o.n_threads)
     for (size_t t = 0; t < parts; t++) {
         some_pieces(r, &r->work[t], s, item, one, pieces * t / parts, pieces * (t + 1) / parts);
+    }
+}
+
+static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
+    const int64_t start = ls_trace_is_on ? ls_now_ns() : 0;
+    each_piece_now(r, s, item, one);
+    if (ls_trace_is_on) {
+        ls_trace_event("bucket", "slice of bucket", NULL, s->bucket, start, ls_now_ns());
     }
 }
 
