@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "worker/loss/loss_rows.h"
+#include "worker/ops/vmath.h"
 
 static const double EPSILON = 1e-7;
 
@@ -83,34 +84,43 @@ static double categorical_row(const ls_loss *loss, const float *p, const void *t
     return sum;
 }
 
-/* log(sum exp x) and the largest x. */
-static double log_sum_exp(const float *x, int64_t n, float *largest) {
-    float m = x[0];
+/* e_i = exp(x_i - m), m the largest x; returns their sum, eight partial sums in one fixed order. e may be NULL. */
+static double exp_and_sum(const float *x, int64_t n, float *e, float *largest) {
+    float m = x[0], piece[256];
+    double sum[8] = {0};
     for (int64_t i = 1; i < n; i++) {
         m = x[i] > m ? x[i] : m;
     }
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += expf(x[i] - m);
+    for (int64_t first = 0; first < n; first += 256) {
+        const int64_t count = n - first < 256 ? n - first : 256;
+        float *to = e != NULL ? e + first : piece;
+        for (int64_t i = 0; i < count; i++) {
+            to[i] = ls_expf(x[first + i] - m);
+        }
+        for (int64_t i = 0; i < count; i++) {
+            sum[i & 7] += to[i];
+        }
     }
     *largest = m;
-    return m + log(sum);
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-/* L = sum y (lse - x);  dL/dx_j = softmax(x)_j sum y - y_j */
+/* L = sum y (lse - x), lse = log sum exp x;  dL/dx_j = softmax(x)_j sum y - y_j */
 static double categorical_row_logits(const ls_loss *loss, const float *x, const void *target, int64_t n, float *dx,
                                      float scale) {
     const float *y = target;
     float m;
-    const double lse = log_sum_exp(x, n, &m), keep = 1 - loss->label_smoothing, add = loss->label_smoothing / (double)n;
+    const double total = exp_and_sum(x, n, dx, &m), lse = m + log(total);
+    const double keep = 1 - loss->label_smoothing, add = loss->label_smoothing / (double)n;
     double sum = 0, mass = 0;
     for (int64_t i = 0; i < n; i++) {
         double z = y[i] * keep + add;
         sum += z * (lse - x[i]);
         mass += z;
     }
+    const float share = (float)(mass / total);
     for (int64_t i = 0; dx != NULL && i < n; i++) {
-        dx[i] = (float)((expf((float)(x[i] - lse)) * mass - (y[i] * keep + add)) * scale);
+        dx[i] = (dx[i] * share - (y[i] * (float)keep + (float)add)) * scale;
     }
     return sum;
 }
@@ -144,11 +154,15 @@ static double sparse_row_logits(const ls_loss *loss, const float *x, const void 
     const int32_t y = *(const int32_t *)target;
     (void)loss;
     float m;
-    const double lse = log_sum_exp(x, n, &m);
-    for (int64_t i = 0; dx != NULL && i < n; i++) {
-        dx[i] = (expf((float)(x[i] - lse)) - (i == y ? 1.0f : 0.0f)) * scale;
+    const double total = exp_and_sum(x, n, dx, &m);
+    if (dx != NULL) {
+        const float share = (float)(scale / total);
+        for (int64_t i = 0; i < n; i++) {
+            dx[i] *= share;
+        }
+        dx[y] -= scale;
     }
-    return lse - x[y];
+    return m + log(total) - x[y];
 }
 
 const ls_loss_class ls_loss_sparse_categorical_crossentropy = {.name = "sparse_categorical_crossentropy",
