@@ -352,6 +352,20 @@ ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_p
     return pd == NULL ? fail(&r, err) : finish(out, &r, pd, n_threads, args, writes, err);
 }
 
+/* ---- products of activations ---- */
+
+ls_status ls_prim_matmul(ls_prim **out, const ls_md *src, const ls_md *weights, const ls_md *dst, int n_threads,
+                         ls_err *err) {
+    static const ls_prim_arg args[] = {LS_ARG_SRC, LS_ARG_WEIGHTS, LS_ARG_DST, LS_ARG_COUNT};
+    request r = {"product of matrices", src, weights, dst, dnnl_success};
+    dnnl_memory_desc_t a = ls_dnn_md(src), b = ls_dnn_md(weights), c = ls_dnn_md(dst);
+    dnnl_matmul_desc_t op;
+    ls_dnn_set_threads(n_threads);
+    r.status = dnnl_matmul_desc_init(&op, &a, &b, NULL, &c);
+    dnnl_primitive_desc_t pd = r.status == dnnl_success ? describe(&r, &op, false, NULL) : NULL;
+    return pd == NULL ? fail(&r, err) : finish(out, &r, pd, n_threads, args, 1u << LS_ARG_DST, err);
+}
+
 /* ---- reorder ---- */
 
 ls_status ls_prim_reorder(ls_prim **out, const ls_md *src, const ls_md *dst, int n_threads, ls_err *err) {

@@ -76,7 +76,14 @@
     X(simple_rnn)               \
     X(lstm)                     \
     X(gru)                      \
-    X(bidirectional)
+    X(bidirectional)            \
+    X(prelu)                    \
+    X(dot)                      \
+    X(gaussian_noise)           \
+    X(gaussian_dropout)         \
+    X(alpha_dropout)            \
+    X(maxout)                   \
+    X(lambda)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;
 LS_LAYER_LIST(X)

@@ -163,6 +163,35 @@ typedef struct ls_mask_attr {
     float value;
 } ls_mask_attr;
 extern const ls_operator ls_op_mask;
+/* y = w x, everywhere or only where x < 0 (PReLU). The weight has the sample's shape without (or with 1 for) the axes
+ * in shared_axes (bit i: axis i of the sample's shape). */
+typedef struct ls_scale_attr {
+    bool negative_only;
+    unsigned shared_axes;
+} ls_scale_attr;
+extern const ls_operator ls_op_scale;
+
+/* C = op(A) op(B) over the last two axes, for each place of the others: A (.., m, k), B (.., k, n), or with the two
+ * axes exchanged where transpose says so; C (.., m, n). */
+typedef struct ls_matmul_attr {
+    bool transpose_a, transpose_b;
+} ls_matmul_attr;
+extern const ls_operator ls_op_matmul;
+
+/* y = x / sqrt(max(sum of x^2 over the axis, 1e-12)) */
+typedef struct ls_l2_attr {
+    int axis; /* of the sample's shape, 0-based */
+} ls_l2_attr;
+extern const ls_operator ls_op_l2_normalize;
+
+/* In training: y = x + amount N(0, 1); y = x N(1, amount / (1 - amount)), amount a rate; AlphaDropout of a rate. Drawn
+ * for each sample by its index, as dropout is. Otherwise y = x. */
+typedef enum { LS_NOISE_ADD, LS_NOISE_MULTIPLY, LS_NOISE_ALPHA } ls_noise_kind;
+typedef struct ls_noise_attr {
+    ls_noise_kind kind;
+    double amount;
+} ls_noise_attr;
+extern const ls_operator ls_op_noise;
 
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;

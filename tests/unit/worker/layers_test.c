@@ -78,6 +78,13 @@ static const shape_case shape_cases[] = {
     {"4", "ReLU", "\"max_value\": 6.0, \"negative_slope\": 0.1, \"threshold\": 0.5", "(4,)", ""},
     {"4", "LeakyReLU", "\"alpha\": 0.1", "(4,)", ""},
     {"4", "ELU", "\"alpha\": 2", "(4,)", ""},
+    {"4, 6, 3", "PReLU", "\"shared_axes\": [1, 2]", "(4, 6, 3)", "(1, 1, 3)"},
+    {"4, 6", "PReLU", "\"shared_axes\": null", "(4, 6)", "(4, 6)"},
+    {"4", "GaussianNoise", "\"stddev\": 0.2, \"seed\": null", "(4,)", ""},
+    {"4", "GaussianDropout", "\"rate\": 0.2", "(4,)", ""},
+    {"4", "AlphaDropout", "\"rate\": 0.2, \"noise_shape\": null", "(4,)", ""},
+    {"4, 6", "Maxout", "\"num_units\": 2", "(4, 2)", ""},
+    {"4, 6", "Maxout", "\"num_units\": 2, \"axis\": 1", "(2, 6)", ""},
     {"4", "ThresholdedReLU", "\"theta\": 0.7", "(4,)", ""},
 };
 

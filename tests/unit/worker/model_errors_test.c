@@ -53,6 +53,12 @@ static void shapes(void **state) {
     refused("4, 6, 1", L("ZeroPadding2D", ", \"padding\": [[1, 2]]"), "2 pairs of whole numbers", "padding");
     refused("4", L("Embedding", ", \"input_dim\": 9"), "\"output_dim\" is missing", "layer \"x\"");
     refused("4, 6", L("LayerNormalization", ", \"axis\": 1"), "expected the last axes", "(None, 4, 6)");
+    refused("4, 6", L("PReLU", ", \"shared_axes\": [3]"), "there is no axis 3", "shared_axes");
+    refused("4, 6", L("Maxout", ", \"num_units\": 4"), "divide the channels", "(None, 4, 6)");
+    refused("4", L("GaussianNoise", ""), "\"stddev\" is missing", "layer \"x\"");
+    refused("4", L("AlphaDropout", ", \"rate\": 1.0"), "expected a number from 0", "rate");
+    refused("4", L("Lambda", ", \"function\": [\"4wEA\", null, null]"), "layer \"x\" (Lambda): holds Python code",
+            "plugin");
     refused("4", L("TimeDistributed", ", \"layer\": " L("Dense", ", \"units\": 2")), "batch, time", "(None, 4)");
 }
 
@@ -114,8 +120,11 @@ static void merges(void **state) {
     char *add = ls_xprintf(text, "Add", ", [\"b\", 0, 0]"), *missing = ls_xprintf(text, "Concatenate", "");
     assert_refused(add, "layer \"m\" (Add)", "(None, 3, 4) and (None, 3, 5) do not go together", NULL);
     assert_refused(missing, "the InputLayer \"b\" is used but is not among \"input_layers\"", NULL);
+    char *dot = ls_xprintf(text, "Dot", ", [\"b\", 0, 0]");
+    assert_refused(dot, "\"axes\" is missing", "layer \"m\"", NULL);
     free(add);
     free(missing);
+    free(dot);
 }
 
 /* Models within models are cut off before they can exhaust the stack. */
