@@ -68,6 +68,9 @@ ls_status ls_builder_stat(ls_builder *b, ls_layer_call *call, const char *name, 
 ls_status ls_builder_activation(ls_builder *b, ls_layer_call *call, const char *key, const char *default_name,
                                 ls_tensor **io, ls_err *err) LS_MUST_CHECK;
 
+/* Penalises the call's outputs as config["activity_regularizer"] says; done for every layer after its build. */
+ls_status ls_builder_activity(ls_builder *b, ls_layer_call *call, ls_err *err) LS_MUST_CHECK;
+
 /* Builds an inner layer given as {"class_name", "config"} (wrappers): the first time makes it a child of the
  * call's layer under its own name, later calls use it again. */
 ls_status ls_builder_inner(ls_builder *b, const ls_layer_call *call, ls_json spec, ls_layer **inner,

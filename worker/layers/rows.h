@@ -83,7 +83,8 @@
     X(gaussian_dropout)         \
     X(alpha_dropout)            \
     X(maxout)                   \
-    X(lambda)
+    X(lambda)                   \
+    X(activity_regularization)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;
 LS_LAYER_LIST(X)

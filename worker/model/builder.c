@@ -104,10 +104,6 @@ static ls_status check_common(const ls_layer_call *call, ls_err *err) {
     bool trainable = true;
     LS_TRY(ls_json_get_bool(call->config, "trainable", &trainable, err));
     LS_TRY(ls_json_get_choice(call->config, "dtype", dtypes, sizeof dtypes / sizeof dtypes[0], &which, err));
-    ls_json activity = ls_json_member(call->config, "activity_regularizer");
-    if (ls_json_present(activity)) {
-        return ls_json_fail(activity, err, "activity regularizers are not supported; expected null");
-    }
     static const char *const formats[] = {"channels_last", "channels_first"};
     int format = 0;
     LS_TRY(ls_json_get_choice(call->config, "data_format", formats, 2, &format, err));
@@ -180,6 +176,9 @@ static ls_status call_checked(ls_builder *b, ls_layer_call *call, ls_err *err) {
     b->inference += off;
     b->depth++;
     ls_status status = call->layer->class_->build(b, call, err);
+    if (status == LS_OK && !is_model) {
+        status = ls_builder_activity(b, call, err);
+    }
     b->depth--;
     b->inference -= off;
     LS_ASSERT(status != LS_OK || (call->n_out >= 1 && call->n_out <= LS_MAX_CALL_OUTPUTS));

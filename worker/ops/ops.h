@@ -193,6 +193,12 @@ typedef struct ls_noise_attr {
 } ls_noise_attr;
 extern const ls_operator ls_op_noise;
 
+/* y = x, and (l1 sum |x| + l2 sum x^2) / rows of the batch is added to the loss. */
+typedef struct ls_activity_attr {
+    double l1, l2;
+} ls_activity_attr;
+extern const ls_operator ls_op_activity;
+
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;
 

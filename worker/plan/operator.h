@@ -20,6 +20,8 @@ struct ls_operator {
     /* For activations: its word ("relu", "softmax", "sigmoid") when the node is the plain form of it (softmax: over the
      * last axis), else NULL. NULL function: not an activation. */
     const char *(*activation)(const ls_node *node);
+    /* backward has a gradient of its own to give, and is called whether or not one comes from after the node. */
+    bool makes_gradient;
 };
 
 #endif

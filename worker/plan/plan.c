@@ -310,14 +310,31 @@ static ls_status compile_forward(ls_plan *p, ls_err *err) {
     return LS_OK;
 }
 
+/* What the losses, metrics and penalties of the forward pass are added to. */
+static void make_sums(ls_plan *p) {
+    if (p->options.heads != NULL) {
+        p->sums = ls_plan_temp(p, (size_t)p->options.heads->n_sums * sizeof(double));
+        p->buffers[p->sums.index].kept = true;
+        p->buffers[p->sums.index].external = true;
+    }
+}
+
+/* Penalties count with the first output's loss, whose weight in the total they have to undo. */
+ls_ref ls_plan_penalty(const ls_plan *p, double *scale) {
+    const ls_heads *heads = p->options.heads;
+    if (heads == NULL) {
+        return NO_REF;
+    }
+    double weight = heads->loss_weights != NULL ? heads->loss_weights[0] : 1.0;
+    *scale = weight != 0 ? 1 / weight : 0;
+    return ls_ref_at(p->sums, (size_t)heads->loss_at[0] * sizeof(double));
+}
+
 static ls_status compile_heads(ls_plan *p, ls_err *err) {
     const ls_heads *heads = p->options.heads;
     if (heads == NULL) {
         return LS_OK;
     }
-    p->sums = ls_plan_temp(p, (size_t)heads->n_sums * sizeof(double));
-    p->buffers[p->sums.index].kept = true;
-    p->buffers[p->sums.index].external = true;
     for (int i = 0; i < p->model->n_outputs; i++) {
         const ls_tensor *t = p->model->outputs[i];
         size_t n = (size_t)ls_plan_samples(p) * ls_heads_target_elems(heads, t, i);
@@ -337,7 +354,7 @@ static ls_status compile_backward(ls_plan *p, const bool *loss_takes_over, ls_er
     add_contributions(p); /* several losses on one tensor */
     for (int i = p->model->n_nodes - 1; i >= 0; i--) {
         const ls_node *node = p->model->nodes[i];
-        bool any = false;
+        bool any = node->op->makes_gradient && p->wants[node->out[0]->id];
         if (p->absorbed[node->id] || node->op->backward == NULL) {
             continue;
         }
@@ -398,6 +415,7 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, ls_arena *arena, 
     find_wanted_gradients(p);
     find_fusions(p);
     find_logits(p, loss_takes_over);
+    make_sums(p);
     ls_status s = compile_forward(p, err);
     if (s == LS_OK) {
         s = compile_heads(p, err);

@@ -133,6 +133,10 @@ ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w);
  * batch's value times run->stat_scale. Contributions of several nodes are added. */
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
 
+/* Where a forward call adds a penalty on activations: one double, summed over the samples of the run; what is added is
+ * multiplied by *scale. kind NONE: nobody wants a loss. */
+ls_ref ls_plan_penalty(const ls_plan *p, double *scale);
+
 /* ---- for operators: calls ---- */
 
 /* Appends a call to a list; state is owned by the plan from here on. The pointer is valid until the next emit. */

@@ -85,6 +85,8 @@ static const shape_case shape_cases[] = {
     {"4", "AlphaDropout", "\"rate\": 0.2, \"noise_shape\": null", "(4,)", ""},
     {"4, 6", "Maxout", "\"num_units\": 2", "(4, 2)", ""},
     {"4, 6", "Maxout", "\"num_units\": 2, \"axis\": 1", "(2, 6)", ""},
+    {"4, 6", "ActivityRegularization", "\"l1\": 0.1", "(4, 6)", ""},
+    {"4", "Dense", "\"units\": 3, \"activity_regularizer\": \"l2\"", "(3,)", "(4, 3) (3,)"},
     {"4", "ThresholdedReLU", "\"theta\": 0.7", "(4,)", ""},
 };
 

@@ -27,7 +27,8 @@ static void layers_and_keys(void **state) {
               ", \"units\": 2, \"kernel_constraint\": {\"class_name\": \"MaxNorm\", \"config\": "
               "{\"axis\": 2}}"),
             "there is no axis 2", "(4, 2)");
-    refused("4", L("Dense", ", \"units\": 2, \"activity_regularizer\": \"l2\""), "activity", "layer \"x\"");
+    refused("4", L("Dense", ", \"units\": 2, \"activity_regularizer\": \"l3\""), "\"l3\" is not a regularizer",
+            "layer \"x\"");
     refused("4", L("Dense", ", \"units\": 2, \"dtype\": \"float64\""), "expected one of \"float32\"", "float64");
     refused("4", L("Dropout", ", \"rate\": 1.5"), "expected a number from 0", "rate");
     refused("4", "{\"class_name\": \"Dense\", \"config\": {\"name\": \"x\", \"units\": 2}, \"inbound_node\": []}",
