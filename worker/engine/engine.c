@@ -25,6 +25,7 @@ static void flush_denormals(void) {
 
 static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls_plan **out, ls_err *err) {
     ls_plan_options o = {.n_samples = n_samples,
+                         .n_lanes = e->lane_last - e->lane_first,
                          .training = training,
                          .input_gradients = e->options.input_gradients,
                          .compute = e->options.compute,

@@ -95,7 +95,8 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
                   .stat_scale = (float)((double)count / (double)n),
                   .seed = e->options.seed,
                   .step = step,
-                  .sample_index = index + first};
+                  .sample_index = index + first,
+                  .lane = lane - e->lane_first};
     if (ep->prepared != e->weights_epoch) {
         ls_plan_run_prepare(ep->plan, &run);
         ep->prepared = e->weights_epoch;
@@ -232,7 +233,8 @@ static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index
             ls_run run = {.n_samples = (int64_t)count,
                           .n_threads = e->plan_threads,
                           .seed = e->options.seed,
-                          .sample_index = index + first};
+                          .sample_index = index + first,
+                          .lane = lane - e->lane_first};
             if (ep->prepared != e->weights_epoch) {
                 ls_plan_run_prepare(ep->plan, &run);
                 ep->prepared = e->weights_epoch;

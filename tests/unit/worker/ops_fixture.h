@@ -41,7 +41,7 @@ struct fixture {
     ls_weight *weights[FX_MAX];
     int64_t n_samples;
     ls_dtype compute;
-    int n_threads;
+    int n_threads, n_lanes;
     bool inference;
     bool inference_first; /* another plan, for inference, has decided how the weights lie */
     double low, high;     /* of random inputs */
@@ -186,7 +186,8 @@ FX void fx_run(fixture *f) {
     fx_output(f, f->model.n_nodes ? f->nodes[f->model.n_nodes - 1]->out[0] : NULL);
     f->heads = ls_heads_create(1, &mse, &loss_weight, 0, NULL, NULL, false);
     f->arena = ls_arena_create(&f->model);
-    ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads};
+    ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads,
+                         f->n_lanes};
     if (f->inference_first) {
         ls_plan_options first = {f->n_samples + 1, false, false, f->compute, f->n_threads, NULL};
         ls_plan *other;
