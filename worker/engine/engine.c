@@ -289,9 +289,25 @@ static void choose_lanes(ls_engine *e) {
     e->contexts = ls_xcalloc((size_t)e->n_contexts, sizeof *e->contexts);
 }
 
+/* The mean over what counts in a batch cannot be put together from lanes that do not know each other's counts. */
+static ls_status check_masked_losses(const ls_engine *e, ls_err *err) {
+    for (int i = 0; e->heads != NULL && e->n_lanes > 1 && i < e->model->n_outputs; i++) {
+        if (e->heads->losses[i].class_ != NULL && ls_heads_masked(e->model->outputs[i])) {
+            return ls_fail(
+                err, LS_EINPUT,
+                "output \"%s\" is masked (by Masking, or by an Embedding with mask_zero): its loss is the mean "
+                "over the time steps that count in the whole batch, so the batch cannot be cut into %d lanes; "
+                "run it with \"lanes\": 1 on one rank, or end the mask before the output",
+                e->model->output_names[i], e->n_lanes);
+        }
+    }
+    return LS_OK;
+}
+
 /* Everything up to the first collective call that needs memory; local, so that its status can be agreed on. */
 static ls_status prepare_local(ls_engine *e, ls_err *err) {
     ls_dnn_set_threads(e->plan_threads);
+    LS_TRY(check_masked_losses(e, err));
     LS_TRY(place_arena(e, err));
     list_segments(e);
     cut_buckets(e);

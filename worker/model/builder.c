@@ -129,7 +129,7 @@ static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
 
 /* Call arguments of every layer; *off: called with training=False. */
 static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err) {
-    static const char *const keys[] = {"training", "mask", "initial_state"};
+    static const char *const keys[] = {"training", "mask", "initial_state", "constants"};
     *off = false;
     if (!ls_json_present(call->kwargs)) {
         return LS_OK;
@@ -143,6 +143,10 @@ static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err)
     bool on = true;
     LS_TRY(ls_json_get_bool(call->kwargs, "training", &on, err));
     *off = !on;
+    ls_json constants = ls_json_member(call->kwargs, "constants");
+    if (ls_json_present(constants)) {
+        return ls_json_fail(constants, err, "constants of recurrent layers are not supported; expected null");
+    }
     if (ls_json_present(mask)) {
         return ls_json_fail(mask, err, "a mask as a call argument is not supported; expected null");
     }

@@ -56,26 +56,41 @@ typedef struct {
     bool logits;
     double loss_weight;
     int64_t n_samples, rows_per_sample, n; /* n: elements of a row */
+    int64_t n_steps;                       /* of a sample's mask; rows_per_sample is a multiple */
     int at;                                /* of its two sums */
 } loss_state;
 
-enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT };
+enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT, LOSS_MASK };
+
+/* Steps / steps that count: with it, the mean over all rows is that over the rows that count. 0 when none does. */
+static double mask_factor(const float *mask, int64_t n) {
+    double valid = 0;
+    for (int64_t i = 0; i < n; i++) {
+        valid += mask[i];
+    }
+    return valid > 0 ? (double)n / valid : 0;
+}
 
 static void loss_kernel(const ls_call *c, const ls_run *run) {
     const loss_state *s = c->state;
     const float *prediction = c->args[LOSS_PREDICTION].p, *weight = c->args[LOSS_WEIGHT].p;
+    const float *mask = c->args[LOSS_MASK].p;
     const char *target = c->args[LOSS_TARGET].p;
     double *row_loss = c->args[LOSS_ROWS].p, *sums = (double *)c->args[LOSS_SUMS].p + s->at;
     float *gradient = c->args[LOSS_GRADIENT].p;
     const int64_t n_rows = s->n_samples * s->rows_per_sample;
     const size_t target_bytes = s->loss->class_->sparse ? sizeof(int32_t) : (size_t)s->n * sizeof(float);
     const double scale = s->loss_weight * run->grad_scale / (double)s->rows_per_sample;
+    const double factor = mask != NULL ? mask_factor(mask, s->n_samples * s->n_steps) : 1;
+    const int64_t rows_per_step = mask != NULL ? s->rows_per_sample / s->n_steps : 1;
 #pragma omp parallel for num_threads(run->n_threads) if (run->n_threads > 1 && n_rows >= 64)
     for (int64_t r = 0; r < n_rows; r++) {
         float *dp = gradient != NULL ? gradient + r * s->n : NULL;
-        float row_scale = (float)(weight != NULL ? scale * weight[r / s->rows_per_sample] : scale);
-        row_loss[r] = (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
-            s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
+        double counts = mask != NULL ? mask[r / rows_per_step] * factor : 1;
+        float row_scale = (float)(counts * (weight != NULL ? scale * weight[r / s->rows_per_sample] : scale));
+        row_loss[r] =
+            counts * (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
+                         s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
     }
     double total = 0; /* one fixed order, whatever the threads */
     for (int64_t i = 0; i < s->n_samples; i++) {
@@ -94,14 +109,32 @@ static void loss_kernel(const ls_call *c, const ls_run *run) {
 typedef struct {
     const ls_metric *metric;
     int64_t n_rows, n;
+    int64_t rows_per_step; /* that one element of the mask stands for */
     int at;
 } metric_state;
 
+enum { METRIC_PREDICTION, METRIC_TARGET, METRIC_SUMS, METRIC_MASK, METRIC_WEIGHT };
+
 static void metric_kernel(const ls_call *c, const ls_run *run) {
     const metric_state *s = c->state;
+    const float *mask = c->args[METRIC_MASK].p;
+    float *weight = c->args[METRIC_WEIGHT].p;
     (void)run;
-    s->metric->class_->add(s->metric, c->args[0].p, c->args[1].p, NULL, s->n_rows, s->n,
-                           (double *)c->args[2].p + s->at);
+    for (int64_t r = 0; mask != NULL && r < s->n_rows; r++) {
+        weight[r] = mask[r / s->rows_per_step];
+    }
+    s->metric->class_->add(s->metric, c->args[METRIC_PREDICTION].p, c->args[METRIC_TARGET].p, weight, s->n_rows, s->n,
+                           (double *)c->args[METRIC_SUMS].p + s->at);
+}
+
+bool ls_heads_masked(const ls_tensor *output) {
+    int64_t rows = ls_shape_elems(&output->shape) / last_axis(output);
+    return output->mask != NULL && rows % ls_shape_elems(&output->mask->shape) == 0;
+}
+
+/* The mask that says which of an output's rows count; NONE when all do. */
+static ls_ref mask_of(ls_plan *p, const ls_tensor *output) {
+    return ls_heads_masked(output) ? ls_plan_in(p, output->mask, LS_F32) : (ls_ref){LS_REF_NONE, 0, 0};
 }
 
 static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls_tensor *output, ls_ref target,
@@ -119,11 +152,17 @@ static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls
         metric_state *s = ls_xcalloc(1, sizeof *s);
         *s = (metric_state){.metric = m, .n = last_axis(output), .at = heads->metric_at[k]};
         s->n_rows = (int64_t)ls_plan_elems(p, output) / s->n;
-        ls_ref prediction = ls_plan_in(p, output, LS_F32);
+        ls_ref prediction = ls_plan_in(p, output, LS_F32), mask = mask_of(p, output), rows = {0};
+        if (ls_ref_some(mask)) {
+            s->rows_per_step = s->n_rows / (int64_t)ls_plan_elems(p, output->mask);
+            rows = ls_plan_temp(p, (size_t)s->n_rows * sizeof(float));
+        }
         ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "metric", NULL, metric_kernel, s, NULL);
         ls_call_arg(call, LS_READ, prediction);
         ls_call_arg(call, LS_READ, target);
         ls_call_arg(call, LS_READWRITE, sums);
+        ls_call_arg(call, LS_READ, mask);
+        ls_call_arg(call, LS_WRITE, rows);
     }
     return LS_OK;
 }
@@ -145,6 +184,8 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
                           .at = heads->loss_at[i]};
         int64_t n_rows = (int64_t)ls_plan_elems(p, t) / s->n;
         s->rows_per_sample = n_rows / s->n_samples;
+        ls_ref mask = mask_of(p, output);
+        s->n_steps = ls_ref_some(mask) ? ls_shape_elems(&output->mask->shape) : 1;
         ls_ref prediction = ls_plan_in(p, t, LS_F32), none = {LS_REF_NONE, 0, 0};
         ls_ref rows = ls_plan_temp(p, (size_t)n_rows * sizeof(double));
         ls_ref gradient = ls_plan_training(p) && ls_plan_wants_grad(p, t) ? ls_plan_din(p, t, LS_F32) : none;
@@ -155,6 +196,7 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
         ls_call_arg(call, LS_READWRITE, rows);
         ls_call_arg(call, LS_READWRITE, sums);
         ls_call_arg(call, LS_WRITE, gradient);
+        ls_call_arg(call, LS_READ, mask);
     }
     return emit_metrics(heads, p, i, output, target, sums, err);
 }

@@ -35,6 +35,16 @@ ls_dtype ls_heads_target_dtype(const ls_heads *heads, int output);
 /* Elements of one sample's target. */
 size_t ls_heads_target_elems(const ls_heads *heads, const ls_tensor *output, int i);
 
+/*
+ * Whether the output's loss is a mean over the time steps that its mask lets count, not over all: as in Keras 2.11 to
+ * 2.15, total / valid times the masked losses, both counted over the whole batch. A plan sees its own samples only, so
+ * such an output needs the batch in one lane. A batch of which no step counts has the loss 0. Metrics take the mask as
+ * weights.
+ *
+ * Source: tf_keras/utils/losses_utils.py, apply_valid_mask.
+ */
+bool ls_heads_masked(const ls_tensor *output);
+
 /* Adds the loss and metric calls of output i: forward calls that write sums, and, in training, the backward call that
  * starts the gradient. `logits` is the tensor whose softmax or sigmoid the output is and whose gradient the loss writes
  * itself; NULL: the loss works on the output. */
