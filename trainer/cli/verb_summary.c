@@ -8,11 +8,13 @@
 
 #include "common/memory.h"
 #include "common/text.h"
+#include "trainer/cli/option.h"
+#include "trainer/cli/summary_plan.h"
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/keras_file.h"
 #include "worker/layers/layer.h"
 
-static const char usage[] = "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]...\n";
+static const char usage[] = "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]... [--plan SAMPLES]\n";
 
 enum { MAX_INPUTS = 16, N_COLUMNS = 4, CELL = 160 };
 
@@ -161,15 +163,22 @@ static void print_summary(const ls_model *m) {
 }
 
 ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
-    static const struct option options[] = {
-        {"input-shape", required_argument, NULL, 's'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"input-shape", required_argument, NULL, 's'},
+                                            {"plan", required_argument, NULL, 'p'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     ls_shape shapes[MAX_INPUTS];
     int n = 0, c;
+    int64_t plan = 0;
     opterr = 0;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (c == 'h') {
             fputs(usage, stdout);
             return LS_OK;
+        }
+        if (c == 'p') {
+            LS_TRY(ls_option_int("--plan", optarg, 1, 1 << 20, &plan, err));
+            continue;
         }
         if (c != 's') {
             return ls_fail(err, LS_EINPUT, "summary does not know \"%s\", or a value is missing; %.*s",
@@ -187,6 +196,7 @@ ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
     ls_model *m = NULL;
     LS_TRY(load(path, n > 0 ? shapes : NULL, n, &m, err));
     print_summary(m);
+    ls_status status = plan > 0 ? ls_summary_print_plan(m, plan, err) : LS_OK;
     ls_model_destroy(m);
-    return LS_OK;
+    return status;
 }

@@ -23,7 +23,7 @@
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \
       "what is in a checkpoint, and whether it is whole")                                             \
-    X(summary, "summary", "MODEL [--input-shape 28,28,1]...",                                         \
+    X(summary, "summary", "MODEL [--input-shape 28,28,1]... [--plan N]",                                         \
       "the layers of a model, their output shapes and parameters")                                    \
     X(submit, "submit", "JOB -n RANKS [--run-dir DIR] [--name NAME] [--set K=V] [--resume] [--json]", \
       "give a job to lockstepd")                                                                      \
