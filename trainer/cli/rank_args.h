@@ -12,6 +12,7 @@
     X(RUN_DIR, "run-dir", 1) \
     X(RESUME, "resume", 0)   \
     X(SET, "set", 1)         \
+    X(PLUGIN, "plugin", 1)   \
     X(QUIET, "quiet", 0)     \
     X(CONTROL, "control", 1) \
     X(TRACE, "trace", 1)     \
@@ -33,6 +34,8 @@ typedef struct ls_rank_args {
     const char *value[LS_ARG_COUNT]; /* NULL: not given; "" where it takes none */
     char **sets;                     /* [n_sets] */
     size_t n_sets;
+    char **plugins; /* [n_plugins] of --plugin */
+    size_t n_plugins;
 } ls_rank_args;
 
 /* takes: LS_ARG(SET) | ...; one operand is wanted. On success *args has to be released. */

@@ -7,7 +7,8 @@
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/infer.h"
 
-static const char usage[] = "usage: lockstep evaluate CHECKPOINT|RUN --data FILE.h5:/SPLIT [--batch N] [--json]";
+static const char usage[] =
+    "usage: lockstep evaluate CHECKPOINT|RUN --data FILE.h5:/SPLIT [--batch N] [--plugin FILE.so]... [--json]";
 
 static void print_text(const ls_logs *logs, size_t n_samples) {
     printf("%zu samples", n_samples);
@@ -32,6 +33,8 @@ static void print_json(const ls_logs *logs, size_t n_samples) {
 static ls_status evaluate(ls_team *team, const ls_rank_args *args, ls_err *err) {
     ls_infer_request request;
     LS_TRY(ls_infer_request_read(&request, args->operand, args->value[LS_ARG_DATA], args->value[LS_ARG_BATCH], err));
+    request.plugins = args->plugins;
+    request.n_plugins = args->n_plugins;
     ls_logs logs = {0};
     size_t n_samples = 0;
     LS_TRY(ls_infer_evaluate(team, &request, &logs, &n_samples, err));
@@ -42,5 +45,5 @@ static ls_status evaluate(ls_team *team, const ls_rank_args *args, ls_err *err) 
 }
 
 ls_status ls_verb_evaluate(int argc, char **argv, ls_err *err) {
-    return ls_rank_main(argc, argv, usage, LS_ARG(DATA) | LS_ARG(BATCH) | LS_ARG(JSON), evaluate, err);
+    return ls_rank_main(argc, argv, usage, LS_ARG(DATA) | LS_ARG(BATCH) | LS_ARG(PLUGIN) | LS_ARG(JSON), evaluate, err);
 }

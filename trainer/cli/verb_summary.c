@@ -13,10 +13,12 @@
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/keras_file.h"
 #include "worker/layers/layer.h"
+#include "worker/plugin/plugin.h"
 
-static const char usage[] = "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]... [--plan SAMPLES]\n";
+static const char usage[] =
+    "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]... [--plan SAMPLES] [--plugin FILE.so]...\n";
 
-enum { MAX_INPUTS = 16, N_COLUMNS = 4, CELL = 160 };
+enum { MAX_INPUTS = 16, MAX_PLUGINS = 16, N_COLUMNS = 4, CELL = 160 };
 
 /* ---- arguments ---- */
 
@@ -162,12 +164,24 @@ static void print_summary(const ls_model *m) {
     free(t.rows);
 }
 
+static ls_status summarise(const char *path, const ls_shape *shapes, int n, int64_t plan, ls_err *err) {
+    ls_model *m = NULL;
+    LS_TRY(load(path, shapes, n, &m, err));
+    print_summary(m);
+    ls_status status = plan > 0 ? ls_summary_print_plan(m, plan, err) : LS_OK;
+    ls_model_destroy(m);
+    return status;
+}
+
 ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
     static const struct option options[] = {{"input-shape", required_argument, NULL, 's'},
                                             {"plan", required_argument, NULL, 'p'},
+                                            {"plugin", required_argument, NULL, 'x'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     ls_shape shapes[MAX_INPUTS];
+    char *words[MAX_PLUGINS];
+    size_t n_words = 0;
     int n = 0, c;
     int64_t plan = 0;
     opterr = 0;
@@ -178,6 +192,10 @@ ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
         }
         if (c == 'p') {
             LS_TRY(ls_option_int("--plan", optarg, 1, 1 << 20, &plan, err));
+            continue;
+        }
+        if (c == 'x' && n_words < MAX_PLUGINS) {
+            words[n_words++] = optarg;
             continue;
         }
         if (c != 's') {
@@ -192,11 +210,14 @@ ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
     if (argc - optind != 1) {
         return ls_fail(err, LS_EINPUT, "summary takes one model; %.*s", (int)strlen(usage) - 1, usage);
     }
-    const char *path = argv[optind];
-    ls_model *m = NULL;
-    LS_TRY(load(path, n > 0 ? shapes : NULL, n, &m, err));
-    print_summary(m);
-    ls_status status = plan > 0 ? ls_summary_print_plan(m, plan, err) : LS_OK;
-    ls_model_destroy(m);
+    ls_json_doc list = {0};
+    ls_plugins plugins = {0};
+    LS_TRY(ls_plugins_words(words, n_words, &list, err));
+    ls_status status = ls_plugins_load(ls_json_root(&list), "", &plugins, err);
+    if (status == LS_OK) {
+        status = summarise(argv[optind], n > 0 ? shapes : NULL, n, plan, err);
+    }
+    ls_plugins_release(&plugins);
+    ls_json_release(&list);
     return status;
 }

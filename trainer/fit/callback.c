@@ -48,7 +48,14 @@ static ls_status find_class(ls_json at, const ls_callback_class **out, ls_json *
             return LS_OK;
         }
     }
-    const char *near = ls_nearest(name, class_names, N_CLASSES);
+    *out = ls_callback_added(name);
+    if (*out != NULL) {
+        return LS_OK;
+    }
+    enum { MAX_NAMES = 64 };
+    const char *names[MAX_NAMES];
+    memcpy(names, class_names, N_CLASSES * sizeof *names);
+    const char *near = ls_nearest(name, names, ls_callback_added_names(names, N_CLASSES, MAX_NAMES));
     return ls_json_fail(where, err, "no callback is called \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
                         near ? near : "", near ? "\"?" : "");
 }

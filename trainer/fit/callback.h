@@ -26,6 +26,8 @@ typedef struct ls_callback_port {
     ls_status (*save)(void *self, const char *path, bool weights_only, ls_err *err);
     /* For people: one line without a newline. The chief's callbacks alone call it. */
     void (*say)(void *self, bool warning, const char *text);
+    /* Collective. The chief's bytes to all; NULL: there is one rank. */
+    void (*share)(void *self, void *bytes, size_t n_bytes);
 } ls_callback_port;
 
 typedef struct ls_moment {
@@ -45,6 +47,7 @@ typedef struct ls_callback ls_callback;
 typedef struct ls_callback_class {
     const char *name;
     const char *const *keys; /* of its config, NULL-terminated */
+    const char *metrics;     /* that the job gets where it does not list them, separated by spaces; NULL: none */
     size_t n_bytes;          /* of its struct, which begins with an ls_callback */
     ls_status (*parse)(ls_callback *cb, ls_json config, double learning_rate, ls_err *err);
     /* Each may be NULL. */
@@ -96,7 +99,13 @@ bool ls_callbacks_have(const ls_callbacks *callbacks, const char *name);
 json_t *ls_callbacks_save(const ls_callbacks *callbacks);
 ls_status ls_callbacks_restore(ls_callbacks *callbacks, ls_json states, ls_err *err) LS_MUST_CHECK;
 
-/* Names of all classes, NULL-terminated. */
+/* Names of all built-in classes, NULL-terminated. */
 const char *const *ls_callback_names(void);
+
+/* Adds the callbacks of plugins; they are found after the built-in ones, until ls_callbacks_drop_added. LS_EINPUT: a
+ * name is taken, or a row is incomplete. The plugins must stay loaded until then. */
+struct ls_plugins;
+ls_status ls_callbacks_add_plugins(const struct ls_plugins *plugins, ls_err *err) LS_MUST_CHECK;
+void ls_callbacks_drop_added(void);
 
 #endif

@@ -17,6 +17,11 @@
 LS_CALLBACK_LIST(X)
 #undef X
 
+/* callback_plugin.c: the class that a plugin added, or NULL; appends the names of all to a list of n words with room
+ * for max and returns how many there are then. */
+const ls_callback_class *ls_callback_added(const char *name);
+size_t ls_callback_added_names(const char **names, size_t n, size_t max);
+
 /* A monitored quantity: which, and what is better. */
 typedef struct ls_monitor {
     const char *name; /* borrowed from the job */

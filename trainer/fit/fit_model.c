@@ -1,5 +1,7 @@
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
 #include "trainer/fit/fit_private.h"
@@ -49,6 +51,25 @@ static ls_status build(ls_fit *f, ls_err *err) {
     return ls_fit_build_for(&f->model, &doc, f->job.train, err);
 }
 
+/* The metrics that callbacks call for. */
+static ls_status add_metrics(ls_fit *f, ls_err *err) {
+    for (int i = 0; i < f->callbacks.n; i++) {
+        const ls_callback_class *c = f->callbacks.item[i]->class_;
+        for (const char *at = c->metrics; at != NULL && *at != '\0';) {
+            size_t n = strcspn(at, " ");
+            ls_json word = {.doc = f->job.doc.root != NULL ? &f->job.doc : NULL, .value = json_stringn(at, n)};
+            snprintf(word.path, sizeof word.path, "fit.callbacks[%d]", i);
+            ls_status status = ls_compile_want_metric(&f->compile, f->model, word, err);
+            json_decref(word.value);
+            if (status != LS_OK) {
+                return ls_err_context(err, "callback %s calls for the metric \"%.*s\"", c->name, (int)n, at);
+            }
+            at += n + (at[n] == ' ');
+        }
+    }
+    return LS_OK;
+}
+
 static ls_status compile(ls_fit *f, ls_err *err) {
     ls_json root = ls_json_root(&f->job.doc);
     LS_TRY(ls_compile_parse(ls_json_member(root, "compile"), f->model, &f->compile, err));
@@ -61,7 +82,8 @@ static ls_status compile(ls_fit *f, ls_err *err) {
         LS_TRY(ls_schedule_parse(rate, NAN, &f->schedule, err));
         f->compile.optimizer.learning_rate = ls_schedule_rate(&f->schedule, 0);
     }
-    return ls_callbacks_parse(f->job.callbacks, f->compile.optimizer.learning_rate, &f->callbacks, err);
+    LS_TRY(ls_callbacks_parse(f->job.callbacks, f->compile.optimizer.learning_rate, &f->callbacks, err));
+    return add_metrics(f, err);
 }
 
 ls_status ls_fit_build_model(ls_fit *f, ls_err *err) {

@@ -12,6 +12,7 @@
 #include "trainer/fit/schedule.h"
 #include "trainer/fit/source.h"
 #include "worker/engine/engine.h"
+#include "worker/plugin/plugin.h"
 #include "worker/reduce/team.h"
 
 enum { LS_FLAG_STOP = 1 }; /* in a verdict */
@@ -23,6 +24,8 @@ typedef struct ls_fit {
 
     ls_job job;
     char *job_text; /* resolved */
+    ls_plugins plugins;
+    ls_json_doc plugin_words; /* of --plugin */
     ls_model *model;
     ls_compile compile;
     ls_schedule schedule; /* of the optimizer's learning rate; class_ NULL: a number */
@@ -66,6 +69,14 @@ typedef struct ls_fit {
 /* fit_setup.c: from the request to a run that stands before its first step. Collective, agreed. */
 ls_status ls_fit_setup(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 void ls_fit_release(ls_fit *f);
+
+/* fit_plugins.c. Loads a list of plugins (see ls_plugins_load), adds what they bring and sees that all ranks have
+ * loaded the same files. Collective, agreed. Released with f. */
+ls_status ls_fit_load_plugins(ls_fit *f, ls_json list, const char *folder, ls_err *err) LS_MUST_CHECK;
+/* Whether the plugins that a checkpoint records (its state; NULL: none) are loaded, with a warning about one that is
+ * not the same file any more. Local. LS_EINPUT names the missing one; `cure` says how to load it. */
+ls_status ls_fit_check_plugins(const ls_fit *f, const json_t *state, const char *path, const char *cure,
+                               ls_err *err) LS_MUST_CHECK;
 
 /* fit_model.c: the model of a job and how it is compiled. All ranks, agreed. */
 ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;

@@ -218,9 +218,18 @@ static void port_say(void *self, bool warning, const char *text) {
     }
 }
 
+static void port_share(void *self, void *bytes, size_t n_bytes) {
+    ls_team_bcast(((ls_fit *)self)->team, 0, bytes, n_bytes);
+}
+
 static void open_port(ls_fit *f) {
-    f->port = (ls_callback_port){
-        .self = f, .run_folder = f->run_path, .get = port_get, .set = port_set, .save = port_save, .say = port_say};
+    f->port = (ls_callback_port){.self = f,
+                                 .run_folder = f->run_path,
+                                 .get = port_get,
+                                 .set = port_set,
+                                 .save = port_save,
+                                 .say = port_say,
+                                 .share = port_share};
     for (int w = 0; w < f->model->n_weights; w++) {
         f->port.n_elems += (size_t)ls_shape_elems(&f->model->weights[w]->shape);
     }
@@ -316,6 +325,7 @@ ls_status ls_fit_setup(ls_fit *f, ls_err *err) {
     LS_TRY(load_job(f, err));
     LS_TRY(start_watchdog(f, err));
     LS_TRY(check_same_program(f, err));
+    LS_TRY(ls_fit_load_plugins(f, f->job.plugins, f->job.folder, err));
     LS_TRY(ls_fit_build_model(f, err));
     LS_TRY(ls_team_agree(f->team, open_data(f, err), err));
     LS_TRY(create_engine(f, err));
@@ -348,6 +358,9 @@ void ls_fit_release(ls_fit *f) {
     ls_schedule_release(&f->schedule);
     ls_compile_release(&f->compile);
     ls_model_destroy(f->model);
+    ls_callbacks_drop_added();
+    ls_plugins_release(&f->plugins); /* when nothing is left that its code made */
+    ls_json_release(&f->plugin_words);
     ls_job_release(&f->job);
     if (f->history.lists != NULL) {
         ls_history_release(&f->history);

@@ -49,6 +49,7 @@ char *ls_fit_state_text(const ls_fit *f) {
     json_object_set_new(s, "lockstep", json_string(LOCKSTEP_VERSION));
     json_object_set_new(s, "optimizer", json_string(f->compile.optimizer.class_->name));
     json_object_set_new(s, "data", data_state(f));
+    json_object_set_new(s, "plugins", ls_plugins_record(&f->plugins));
     json_object_set_new(s, "callbacks", ls_callbacks_save(&f->callbacks));
     json_object_set_new(s, "history", ls_history_save(&f->history));
     json_object_set_new(s, "job", json_loads(f->job_text, 0, NULL));
@@ -64,13 +65,12 @@ static json_t *keras_loss(const json_t *at, const ls_loss *loss) {
     if (loss->class_ == NULL) {
         return json_null();
     }
-    if (!loss->from_logits && loss->label_smoothing == 0) {
+    const bool plain = loss->class_->configure == NULL && !loss->from_logits && loss->label_smoothing == 0;
+    if (plain || !json_is_object(config)) {
         return json_string(loss->class_->name);
     }
     json_t *copy = json_deep_copy(at);
-    if (json_is_object(config)) {
-        json_object_del(json_object_get(copy, "config"), "reduction");
-    }
+    json_object_del(json_object_get(copy, "config"), "reduction");
     return copy;
 }
 

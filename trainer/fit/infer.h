@@ -18,6 +18,8 @@ typedef struct ls_infer_request {
     const char *checkpoint; /* a file, or a run folder: its final.h5, else its newest checkpoint */
     const char *data;       /* FILE.h5:/SPLIT */
     int64_t batch;          /* global */
+    char *const *plugins;   /* [n_plugins] of --plugin: files that the model or its losses need */
+    size_t n_plugins;
 } ls_infer_request;
 
 /* From command-line words; batch NULL: 256. LS_EINPUT. */

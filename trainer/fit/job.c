@@ -43,7 +43,8 @@ static const struct {
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
 
 static ls_status check_keys(ls_json root, ls_err *err) {
-    static const char *const top[] = {"model", "weights", "name", "data", "compile", "fit", "distribute", "checkpoint"};
+    static const char *const top[] = {"model", "weights",    "name",       "data",   "compile",
+                                      "fit",   "distribute", "checkpoint", "plugins"};
     LS_TRY(ls_json_only_keys(root, top, sizeof top / sizeof top[0], err));
     for (int s = 0; s < N_SECTIONS; s++) {
         ls_json section = ls_json_member(root, sections[s].name);
@@ -181,6 +182,7 @@ static ls_status read_rest(ls_job *job, ls_json root, ls_err *err) {
     job->optimizer = ls_json_member(compile, "optimizer");
     job->loss_weights = ls_json_member(compile, "loss_weights");
     job->callbacks = ls_json_member(fit, "callbacks");
+    job->plugins = ls_json_member(root, "plugins");
     if (!ls_json_present(job->loss)) {
         return ls_json_fail(compile, err, "\"loss\" is missing, for example \"sparse_categorical_crossentropy\"");
     }
@@ -297,6 +299,23 @@ static json_t *section_of(json_t *root, const char *name) {
     return section;
 }
 
+/* Paths of plugins made absolute. What is wrong with the list is said where it is loaded. */
+static void resolve_plugins(const ls_job *job, json_t *plugins) {
+    for (size_t i = 0; i < json_array_size(plugins); i++) {
+        json_t *at = json_array_get(plugins, i), *path = json_is_object(at) ? json_object_get(at, "path") : at;
+        if (!json_is_string(path)) {
+            continue;
+        }
+        char *whole = ls_path_join(job->folder, json_string_value(path));
+        if (json_is_object(at)) {
+            json_object_set_new(at, "path", absolute(whole));
+        } else {
+            json_array_set_new(plugins, i, absolute(whole));
+        }
+        free(whole);
+    }
+}
+
 ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
     json_t *root = json_deep_copy(job->doc.root);
     json_object_set_new(root, "name", json_string(job->name));
@@ -318,6 +337,7 @@ ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
     if (job->validation != NULL) {
         json_object_set_new(data, "validation", absolute(job->validation));
     }
+    resolve_plugins(job, json_object_get(root, "plugins"));
     for (int i = 0; i < N_ROWS; i++) {
         const row *r = &rows[i];
         const void *at = (const char *)job + r->at;

@@ -12,6 +12,8 @@
  * for all outputs, a list, or an object by output name fit          see LS_JOB_LIST; and class_weight {"0": 1.0,
  * "1": 5.0}, callbacks (trainer/fit/callback.h) distribute   see LS_JOB_LIST; and precision "float32" or "bfloat16"
  *   checkpoint   see LS_JOB_LIST
+ *   plugins      shared objects that add losses, metrics, layers and callbacks (common/lockstep_plugin.h): a list of
+ *                paths or of {"path", "config"}
  *
  * Paths count from the job file's folder. Unknown keys are errors. Every complaint names the file, the line and the
  * path, or the --set that the value came from.
@@ -63,6 +65,7 @@ typedef struct ls_job {
     double validation_split;
     double scale, offset; /* NAN: as the data file says */
     ls_json loss, metrics, optimizer, loss_weights, callbacks;
+    ls_json plugins; /* a list of paths or of {"path", "config"}; paths count from folder */
     bool bfloat16;
     size_t n_class_weights; /* 0: none */
     double *class_weight;   /* [n_class_weights], 1 where the job says nothing */

@@ -93,6 +93,19 @@ static ls_status parse_metrics(ls_json config, const ls_model *model, ls_compile
     return LS_OK;
 }
 
+ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) {
+    int cap = compile->n_metrics;
+    LS_TRY(add_metric(at, model, 0, compile, &cap, err));
+    const char *name = compile->metrics[compile->n_metrics - 1].name;
+    for (int i = 0; i + 1 < compile->n_metrics; i++) {
+        if (strcmp(compile->metrics[i].name, name) == 0) {
+            compile->n_metrics--;
+            return LS_OK;
+        }
+    }
+    return LS_OK;
+}
+
 ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *out, ls_err *err) {
     static const char *const keys[] = {"loss",
                                        "loss_weights",

@@ -28,4 +28,8 @@ typedef struct ls_compile {
 ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *out, ls_err *err) LS_MUST_CHECK;
 void ls_compile_release(ls_compile *compile);
 
+/* Adds a metric of the first output unless one of that name is there. LS_EINPUT: `at`, whose value is the name or
+ * object, is no metric. */
+ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) LS_MUST_CHECK;
+
 #endif

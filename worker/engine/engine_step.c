@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/trace.h"
 #include "worker/engine/engine_internal.h"
+#include "worker/plan/failure.h"
 
 /* Fills the inputs (and targets) of one lane. A failure is kept in the context: the step goes on to its end, so that
  * the collective calls match, and the verdict tells all. */
@@ -149,7 +150,7 @@ static ls_status lane_status(ls_engine *e, ls_err *err) {
             return e->contexts[i].status;
         }
     }
-    return LS_OK;
+    return ls_failure_take(err); /* of a kernel */
 }
 
 static ls_status judge(ls_engine *e, const ls_reducer_verdict *v, ls_status mine, double penalty, ls_verdict *out,

@@ -34,10 +34,17 @@ struct ls_layer_class {
     ls_status (*build)(ls_builder *b, ls_layer_call *call, ls_err *err);
 };
 
-/* The class of a Keras class_name, or NULL; and all of them, NULL-terminated (Keras's aliases have rows of their own).
- */
+/* The class of a Keras class_name, or NULL; and all that are built in, NULL-terminated (Keras's aliases have rows of
+ * their own). */
 const ls_layer_class *ls_layer_class_find(const char *class_name);
 const ls_layer_class *const *ls_layer_classes(void);
+
+/* Adds a class that is found after the built-in ones, until ls_layer_class_drop_added. `owner` is the file that it
+ * comes from; both stay the caller's. LS_EINPUT: the name is taken. */
+ls_status ls_layer_class_add(const ls_layer_class *class_, const char *owner, ls_err *err) LS_MUST_CHECK;
+void ls_layer_class_drop_added(void);
+/* Appends the names of added classes to a list of n words with room for max; returns how many there are then. */
+size_t ls_layer_class_added_names(const char **names, size_t n, size_t max);
 
 /* ---- for build functions ---- */
 

@@ -11,6 +11,7 @@
 #define LS_WORKER_LOSS_H
 
 #include "common/json.h"
+#include "common/lockstep_plugin.h"
 #include "worker/model/model.h"
 
 typedef struct ls_loss ls_loss;
@@ -26,17 +27,33 @@ typedef struct ls_loss_class {
      * is then not differentiated by itself. NULL: not possible. dp is the gradient of the logits. */
     double (*row_logits)(const ls_loss *loss, const float *logits, const void *y, int64_t n, float *dp, float scale);
     const char *activation; /* that row_logits takes over: "softmax", "sigmoid"; NULL: none */
+    /* Reads keys into loss->settings (config may be absent); NULL: ls_loss_parse knows them. */
+    ls_status (*configure)(ls_loss *loss, ls_json config, ls_err *err);
 } ls_loss_class;
 
 struct ls_loss {
     const ls_loss_class *class_;
     bool from_logits;
     double label_smoothing;
-    double a, b; /* class-specific: Huber's delta, costs of the asymmetric loss */
+    double a, b;                                /* class-specific: Huber's delta, costs of the asymmetric loss */
+    lockstep_value settings[LOCKSTEP_MAX_KEYS]; /* of a plugin's loss, in the order of its keys */
 };
 
 /* A name, or {"class_name", "config"}. Unknown names: the nearest known one is named. */
 ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) LS_MUST_CHECK;
-const ls_loss_class *const *ls_loss_classes(void); /* NULL-terminated */
+/* Reads the keys of loss->class_ alone, from a metric's config, say. config may be absent. */
+ls_status ls_loss_configure(ls_loss *loss, ls_json config, ls_err *err) LS_MUST_CHECK;
+/* The built-in ones, NULL-terminated. */
+const ls_loss_class *const *ls_loss_classes(void);
+bool ls_loss_built_in(const char *name);
+/* Of a name or an alias, added ones last; NULL: none. */
+const ls_loss_class *ls_loss_class_find(const char *name);
+
+/* Adds a class that is found after the built-in ones, until ls_loss_class_drop_added. `owner` is the file that it comes
+ * from; both stay the caller's. LS_EINPUT: the name is taken. */
+ls_status ls_loss_class_add(const ls_loss_class *class_, const char *owner, ls_err *err) LS_MUST_CHECK;
+void ls_loss_class_drop_added(void);
+/* Appends the names of added classes to a list of n words with room for max; returns how many there are then. */
+size_t ls_loss_class_added_names(const char **names, size_t n, size_t max);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/additions.h"
 #include "common/text.h"
 #include "worker/metric/metric_rows.h"
 
@@ -12,6 +13,30 @@ static const ls_metric_class *const classes[] = {
 #undef X
         NULL,
 };
+
+static ls_additions added;
+
+static const ls_metric_class *find_built_in(const char *name) {
+    for (int i = 0; classes[i] != NULL; i++) {
+        if (strcmp(classes[i]->name, name) == 0 || ls_word_listed(classes[i]->aliases, name)) {
+            return classes[i];
+        }
+    }
+    return NULL;
+}
+
+static bool built_in(const char *name) {
+    return ls_word_listed("accuracy acc Accuracy", name) || find_built_in(name) != NULL || ls_loss_built_in(name);
+}
+
+ls_status ls_metric_class_add(const ls_metric_class *class_, const char *owner, ls_err *err) {
+    const ls_addition row = {.name = class_->name, .aliases = class_->aliases, .owner = owner, .row = class_};
+    return ls_additions_add(&added, "metric", built_in, &row, err);
+}
+
+void ls_metric_class_drop_added(void) {
+    ls_additions_clear(&added);
+}
 
 static const ls_metric_class *accuracy_for(const ls_shape *output, bool sparse_target) {
     if (sparse_target) {
@@ -27,27 +52,29 @@ static ls_status find(ls_json at, const char *name, const ls_shape *output, bool
         m->class_ = accuracy_for(output, sparse);
         return LS_OK;
     }
-    const char *names[64] = {"accuracy"};
-    size_t n = 1;
-    for (size_t i = 0; classes[i] != NULL; i++) {
-        names[n++] = classes[i]->name;
-        if (strcmp(classes[i]->name, name) == 0 || ls_word_listed(classes[i]->aliases, name)) {
-            m->class_ = classes[i];
-            return LS_OK;
-        }
+    m->class_ = find_built_in(name);
+    if (m->class_ == NULL) {
+        m->class_ = ls_additions_find(&added, name);
     }
-    ls_err ignored = LS_ERR_INIT;
-    json_t *word = json_string(name);
-    ls_json spec = {.doc = at.doc, .value = word};
-    ls_status s = ls_loss_parse(spec, &m->loss, &ignored);
-    json_decref(word);
-    if (s == LS_OK) {
+    if (m->class_ != NULL) {
+        return LS_OK;
+    }
+    m->loss = (ls_loss){.class_ = ls_loss_class_find(name), .a = 1.0, .b = 1.0};
+    if (m->loss.class_ != NULL) {
         m->class_ = m->loss.class_->sparse ? &ls_metric_sparse_loss : &ls_metric_loss;
         return LS_OK;
     }
-    for (size_t i = 0; ls_loss_classes()[i] != NULL && n < sizeof names / sizeof names[0]; i++) {
+    enum { MAX_NAMES = 128 };
+    const char *names[MAX_NAMES] = {"accuracy"};
+    size_t n = 1;
+    for (size_t i = 0; classes[i] != NULL && n < MAX_NAMES; i++) {
+        names[n++] = classes[i]->name;
+    }
+    for (size_t i = 0; ls_loss_classes()[i] != NULL && n < MAX_NAMES; i++) {
         names[n++] = ls_loss_classes()[i]->name;
     }
+    n = ls_additions_names(&added, names, n, MAX_NAMES);
+    n = ls_loss_class_added_names(names, n, MAX_NAMES);
     const char *near = ls_nearest(name, names, n);
     return ls_json_fail(at, err, "\"%s\" is not a metric that Lockstep knows%s%s%s", name,
                         near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
@@ -70,10 +97,19 @@ static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
                              *const rules[] = {"interpolation", "minoring", "majoring"};
     const char *key;
     json_t *value;
+    const ls_loss_class *loss = m->loss.class_; /* a plugin's loss brings its own keys */
+    const bool own_loss = loss != NULL && loss->configure != NULL;
     json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed("name dtype fn", key) && !ls_word_listed(m->class_->keys, key)) {
-            return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s", m->class_->name);
+        if (!ls_word_listed("name dtype fn", key) && !ls_word_listed(own_loss ? loss->keys : m->class_->keys, key)) {
+            return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s",
+                                own_loss ? loss->name : m->class_->name);
         }
+    }
+    if (own_loss) {
+        return ls_loss_configure(&m->loss, config, err);
+    }
+    if (m->class_->configure != NULL) {
+        return m->class_->configure(m, config, err);
     }
     int curve = 0;
     LS_TRY(refuse(config, refused, err));

@@ -24,6 +24,8 @@ typedef struct ls_metric_class {
     void (*add)(const ls_metric *m, const float *p, const void *y, const float *weight, int64_t n_rows, int64_t n,
                 double *sums);
     double (*result)(const ls_metric *m, const double *sums);
+    /* Reads keys into m->settings (config may be absent); NULL: ls_metric_parse knows them. */
+    ls_status (*configure)(ls_metric *m, ls_json config, ls_err *err);
 } ls_metric_class;
 
 struct ls_metric {
@@ -34,12 +36,19 @@ struct ls_metric {
     int64_t n_classes;
     int mode; /* F1: average; AUC: summation method */
     bool curve_is_pr;
-    ls_loss loss; /* of a loss that is used as a metric */
+    ls_loss loss;                               /* of a loss that is used as a metric */
+    lockstep_value settings[LOCKSTEP_MAX_KEYS]; /* of a plugin's metric, in the order of its keys */
 };
 
 /* A name or {"class_name", "config"}. "accuracy"/"acc" becomes binary, categorical or sparse categorical accuracy from
  * the output's shape and whether the loss is sparse, as Keras does. */
 ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target, ls_metric *out,
                           ls_err *err) LS_MUST_CHECK;
+
+/* Adds a class that is found after the built-in ones (and losses, which are metrics too), until
+ * ls_metric_class_drop_added. `owner` is the file that it comes from; both stay the caller's. LS_EINPUT: the name is
+ * taken. */
+ls_status ls_metric_class_add(const ls_metric_class *class_, const char *owner, ls_err *err) LS_MUST_CHECK;
+void ls_metric_class_drop_added(void);
 
 #endif

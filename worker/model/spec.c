@@ -72,10 +72,12 @@ static ls_status unknown_class(ls_json at, const char *name, ls_err *err) {
     while (all[n] != NULL) {
         n++;
     }
-    const char **words = ls_xcalloc(n, sizeof *words);
+    enum { MAX_ADDED = 64 };
+    const char **words = ls_xcalloc(n + MAX_ADDED, sizeof *words);
     for (size_t i = 0; i < n; i++) {
         words[i] = all[i]->name;
     }
+    n = ls_layer_class_added_names(words, n, n + MAX_ADDED);
     const char *near = ls_nearest(name, words, n);
     ls_status status =
         ls_json_fail(ls_json_member(at, "class_name"), err, "\"%s\" is not a layer that is known here%s%s%s", name,
