@@ -101,8 +101,10 @@ ls_status ls_loss_configure(ls_loss *out, ls_json config, ls_err *err) {
     if (out->class_->configure != NULL) {
         return out->class_->configure(out, config, err);
     }
+    out->a = out->class_->a != 0 ? out->class_->a : out->a;
     LS_TRY(ls_json_get_bool(config, "from_logits", &out->from_logits, err));
     LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &out->label_smoothing, err));
+    LS_TRY(ls_json_get_double(config, "smooth", 0, 1e300, &out->a, err));
     LS_TRY(ls_json_get_double(config, "delta", 0, 1e300, &out->a, err));
     LS_TRY(ls_json_get_double(config, "under_cost", 0, 1e300, &out->a, err));
     LS_TRY(ls_json_get_double(config, "over_cost", 0, 1e300, &out->b, err));

@@ -20,6 +20,8 @@ typedef struct ls_loss_class {
     const char *name;    /* "mean_squared_error" */
     const char *aliases; /* other spellings, separated by spaces: "mse MSE MeanSquaredError" */
     const char *keys;    /* config keys besides name and reduction */
+    double a;            /* default of ls_loss's; 0 stands for 1 */
+    bool whole_sample;   /* a row is a whole sample, not its last axis */
     bool sparse;         /* targets are class numbers (int32, one a row) */
     /* p (n) predictions, y (n) f32 targets or one int32, dp (n) gradient or NULL; returns the loss, unscaled. */
     double (*row)(const ls_loss *loss, const float *p, const void *y, int64_t n, float *dp, float scale);

@@ -15,6 +15,7 @@
     X(kl_divergence)                  \
     X(cosine_similarity)              \
     X(asymmetric_linear)              \
+    X(dice)                           \
     X(hinge)                          \
     X(squared_hinge)                  \
     X(categorical_hinge)              \

@@ -90,6 +90,21 @@ static double cosine_row(const ls_loss *loss, const float *p, const void *target
     return -py * a * b;
 }
 
+/* 1 - (2 sum y p + s) / (sum y + sum p + s) over the whole sample, s = a */
+static double dice_row(const ls_loss *loss, const float *p, const void *target, int64_t n, float *dp, float scale) {
+    const float *y = target;
+    double both = 0, all = loss->a;
+    for (int64_t i = 0; i < n; i++) {
+        both += 2.0 * y[i] * p[i];
+        all += (double)y[i] + p[i];
+    }
+    const double ratio = (both + loss->a) / all;
+    for (int64_t i = 0; dp != NULL && i < n; i++) {
+        dp[i] = (float)(-(2.0 * y[i] - ratio) / all * scale);
+    }
+    return 1 - ratio;
+}
+
 #define REGRESSION_LOSS(symbol, row_, name_, aliases_, keys_) \
     const ls_loss_class ls_loss_##symbol = {.name = name_, .aliases = aliases_, .keys = keys_, .row = row_}
 
@@ -105,3 +120,6 @@ REGRESSION_LOSS(poisson, poisson_row, "poisson", "Poisson", "");
 REGRESSION_LOSS(kl_divergence, divergence_row, "kl_divergence", "kld KLD kullback_leibler_divergence KLDivergence", "");
 REGRESSION_LOSS(cosine_similarity, cosine_row, "cosine_similarity", "CosineSimilarity cosine_proximity", "axis");
 REGRESSION_LOSS(asymmetric_linear, asymmetric_row, "asymmetric_linear", "AsymmetricLinear", "under_cost over_cost");
+
+const ls_loss_class ls_loss_dice = {
+    .name = "dice", .aliases = "Dice", .keys = "smooth", .whole_sample = true, .a = 1e-7, .row = dice_row};

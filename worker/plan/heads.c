@@ -44,6 +44,11 @@ static int64_t last_axis(const ls_tensor *t) {
     return t->shape.rank > 0 ? t->shape.dim[t->shape.rank - 1] : 1;
 }
 
+/* Elements that a loss (or a loss used as a metric) takes at a time. */
+static int64_t row_elems(const ls_loss *loss, const ls_tensor *t) {
+    return loss->class_ != NULL && loss->class_->whole_sample ? t->rows * ls_shape_elems(&t->shape) : last_axis(t);
+}
+
 size_t ls_heads_target_elems(const ls_heads *heads, const ls_tensor *output, int i) {
     int64_t n = output->rows * ls_shape_elems(&output->shape);
     return (size_t)(ls_heads_target_dtype(heads, i) == LS_I32 ? n / last_axis(output) : n);
@@ -150,7 +155,7 @@ static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls
                            m->class_->sparse ? "one number an output" : "class numbers");
         }
         metric_state *s = ls_xcalloc(1, sizeof *s);
-        *s = (metric_state){.metric = m, .n = last_axis(output), .at = heads->metric_at[k]};
+        *s = (metric_state){.metric = m, .n = row_elems(&m->loss, output), .at = heads->metric_at[k]};
         s->n_rows = (int64_t)ls_plan_elems(p, output) / s->n;
         ls_ref prediction = ls_plan_in(p, output, LS_F32), mask = mask_of(p, output), rows = {0};
         if (ls_ref_some(mask)) {
@@ -180,7 +185,7 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
                           .logits = logits != NULL || loss->from_logits,
                           .loss_weight = heads->loss_weights != NULL ? heads->loss_weights[i] : 1.0,
                           .n_samples = ls_plan_samples(p),
-                          .n = last_axis(t),
+                          .n = row_elems(loss, t),
                           .at = heads->loss_at[i]};
         int64_t n_rows = (int64_t)ls_plan_elems(p, t) / s->n;
         s->rows_per_sample = n_rows / s->n_samples;

@@ -122,6 +122,8 @@ static void values_by_hand(void **state) {
     assert_float_equal(value_of("squared_hinge", scores, zero_one, 2, 1, 1), 2.25, 1e-6);
     /* neg 0.5, pos -0.5 */
     assert_float_equal(value_of("categorical_hinge", scores, zero_one, 2, 1, 1), 2.0, 1e-6);
+    const float share[2] = {0.2f, 0.8f};
+    assert_float_equal(value_of("dice", share, zero_one, 2, 0, 0), 0.2, 1e-6);
     assert_float_equal(value_of("cosine_similarity", p, y, 2, 1, 1), -5 / sqrt(50), 1e-6);
 }
 
