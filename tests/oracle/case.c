@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "storage/h5.h"
+#include "storage/hash.h"
 #include "worker/engine/engine.h"
 
 enum { MAX_IO = 8 };
@@ -339,6 +340,17 @@ static ls_status run_case(run *r, bool *built, ls_err *err) {
     return s;
 }
 
+static void release(run *r) {
+    ls_engine_destroy(r->engine);
+    ls_compile_release(&r->compile);
+    ls_model_destroy(r->model);
+    for (int i = 0; i < MAX_IO; i++) {
+        free(r->inputs[i].data);
+        free(r->targets[i].data);
+    }
+    ls_h5_discard(r->file);
+}
+
 void case_run(const char *path, ls_team *team, case_result *result) {
     *result = (case_result){.outcome = CASE_PASSED};
     run r = {.path = path, .team = team, .result = result};
@@ -351,12 +363,56 @@ void case_run(const char *path, ls_team *team, case_result *result) {
     } else if (result->worst > 1) {
         result->outcome = CASE_FAILED;
     }
-    ls_engine_destroy(r.engine);
-    ls_compile_release(&r.compile);
-    ls_model_destroy(r.model);
-    for (int i = 0; i < MAX_IO; i++) {
-        free(r.inputs[i].data);
-        free(r.targets[i].data);
+    release(&r);
+}
+
+static ls_status train_in_lanes(run *r, int n_lanes, ls_err *err) {
+    LS_TRY(open_model(r, err));
+    if (!r->trains) {
+        return ls_fail(err, LS_EUNSUPPORTED, "%s: the case does not train", r->path);
     }
-    ls_h5_discard(r.file);
+    ls_engine_options o = {.batch = (int64_t)r->n_samples, .lanes = n_lanes, .seed = 7};
+    LS_TRY(ls_engine_create(&r->engine, r->team, r->model, &r->compile, &o, err));
+    uint32_t *index = ls_xcalloc(r->n_samples, sizeof *index);
+    double *sums = ls_xcalloc((size_t)ls_engine_n_sums(r->engine), sizeof *sums);
+    for (size_t i = 0; i < r->n_samples; i++) {
+        index[i] = (uint32_t)i;
+    }
+    ls_feed feed = {.self = r, .n_samples = r->n_samples, .fill = fill};
+    ls_status s = LS_OK;
+    for (uint64_t step = 0; step < 3 && s == LS_OK; step++) {
+        ls_verdict v = {.sums = sums};
+        s = ls_engine_train_step(r->engine, &feed, index, r->n_samples, step, r->compile.optimizer.learning_rate, 0, &v,
+                                 err);
+    }
+    free(index);
+    free(sums);
+    return s;
+}
+
+ls_status case_digest(const char *path, ls_team *team, int n_lanes, uint64_t *digest, ls_err *err) {
+    case_result unused = {0};
+    run r = {.path = path, .team = team, .result = &unused};
+    ls_status s = train_in_lanes(&r, n_lanes, err);
+    if (s == LS_OK) {
+        ls_hash *hash = ls_hash_start();
+        unsigned char bytes[LS_HASH_BYTES];
+        ls_engine_gather(r.engine);
+        for (int i = 0; i < r.model->n_weights; i++) {
+            const ls_weight *w = r.model->weights[i];
+            size_t n = (size_t)ls_shape_elems(&w->shape);
+            float *values = ls_xcalloc(n, sizeof *values);
+            int slots = w->trainable ? ls_optimizer_n_slots(&r.compile.optimizer) : 0;
+            for (int slot = -1; slot < (team->rank == 0 ? slots : 0); slot++) {
+                ls_engine_get(r.engine, w, slot, values);
+                ls_hash_add(hash, values, n * sizeof *values);
+            }
+            free(values);
+        }
+        ls_hash_finish(hash, bytes);
+        memcpy(digest, bytes, sizeof *digest);
+        ls_team_bcast(team, 0, digest, sizeof *digest);
+    }
+    release(&r);
+    return s;
 }

@@ -2,6 +2,8 @@
 #ifndef LS_TESTS_ORACLE_CASE_H
 #define LS_TESTS_ORACLE_CASE_H
 
+#include <stdint.h>
+
 #include "common/status.h"
 #include "worker/reduce/team.h"
 
@@ -17,5 +19,9 @@ typedef struct case_result {
 
 /* Runs the case in this process (a team of one rank). */
 void case_run(const char *path, ls_team *team, case_result *result);
+
+/* Collective: trains the case's model for three steps on all ranks, its batch cut into n_lanes lanes, and gives the
+ * hash of weights and optimizer state, the same on every rank. LS_EUNSUPPORTED when the case does not train. */
+ls_status case_digest(const char *path, ls_team *team, int n_lanes, uint64_t *digest, ls_err *err) LS_MUST_CHECK;
 
 #endif

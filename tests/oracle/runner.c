@@ -18,6 +18,37 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+/* Under mpirun: one line a case, the digest after some steps in so many lanes. Fails when a case that trains cannot. */
+static int print_digests(ls_team *team, int n_lanes, int argc, char **argv) {
+    int n_failed = 0, n_done = 0;
+    for (int a = 0; a < argc; a++) {
+        struct dirent **entries;
+        int n = scandir(argv[a], &entries, is_case, by_name);
+        for (int i = 0; i < n; i++) {
+            char *path = ls_path_join(argv[a], entries[i]->d_name);
+            ls_err err = LS_ERR_INIT;
+            uint64_t digest = 0;
+            ls_status s = case_digest(path, team, n_lanes, &digest, &err);
+            n_done += s == LS_OK;
+            n_failed += s != LS_OK && s != LS_EUNSUPPORTED;
+            if (team->rank == 0 && s != LS_EUNSUPPORTED) {
+                printf("%016llx  %s%s%s\n", (unsigned long long)digest, entries[i]->d_name,
+                       s != LS_OK ? "  FAILED: " : "", s != LS_OK ? err.text : "");
+            }
+            free(path);
+            free(entries[i]);
+        }
+        if (n >= 0) {
+            free(entries);
+        }
+    }
+    if (team->rank == 0) {
+        printf("%d cases on %d ranks in %d lanes\n", n_done, team->size, n_lanes);
+    }
+    ls_team_finish(team, LS_OK);
+    return n_failed > 0 || n_done == 0;
+}
+
 int main(int argc, char **argv) {
     ls_err err = LS_ERR_INIT;
     ls_team *team;
@@ -34,8 +65,11 @@ int main(int argc, char **argv) {
         first = 3;
     }
     if (first >= argc || ls_team_create(&team, NULL, NULL, &err) != LS_OK) {
-        fprintf(stderr, "usage: oracle_runner [--supported FILE] DIR...  %s\n", err.text);
+        fprintf(stderr, "usage: oracle_runner [--supported FILE] DIR... | --digests LANES DIR...  %s\n", err.text);
         return 2;
+    }
+    if (argc > 3 && strcmp(argv[1], "--digests") == 0) {
+        return print_digests(team, atoi(argv[2]), argc - 3, argv + 3);
     }
     for (int a = first; a < argc; a++) {
         struct dirent **entries;
