@@ -1,5 +1,6 @@
 /*
- * SimpleRNN, LSTM, GRU.
+ * SimpleRNN, LSTM, GRU, and Jordan, which is not Keras's: `units` outputs that go back into `hidden_units` (default: as
+ * many), with activation (tanh) and output_activation (linear), output_initializer and the like.
  *
  * Source: tf_keras/layers/rnn/{simple_rnn,lstm,gru,base_rnn}.py and backend.rnn. `unroll` and `implementation` choose
  * among programs for the same numbers and are accepted without effect; one dropout mask a sample serves all gates and
@@ -57,7 +58,11 @@ static ls_status read_options(ls_builder *b, const ls_layer_call *call, ls_cell_
         return ls_json_fail(call->config, err, "\"units\" is missing");
     }
     LS_TRY(ls_layer_read_activation(call, "activation", "tanh", &o->attr.activation, err));
-    LS_TRY(ls_layer_read_activation(call, "recurrent_activation", "sigmoid", &o->attr.recurrent_activation, err));
+    bool jordan = cell == LS_CELL_JORDAN;
+    o->attr.hidden = o->attr.units;
+    LS_TRY(ls_json_get_int(call->config, "hidden_units", 1, INT32_MAX / 4, &o->attr.hidden, err));
+    LS_TRY(ls_layer_read_activation(call, jordan ? "output_activation" : "recurrent_activation",
+                                    jordan ? "linear" : "sigmoid", &o->attr.recurrent_activation, err));
     LS_TRY(read_flags(call, o, err));
     LS_TRY(ls_json_get_double(call->config, "dropout", 0, 0.999999, &o->attr.dropout, err));
     LS_TRY(ls_json_get_double(call->config, "recurrent_dropout", 0, 0.999999, &o->attr.recurrent_dropout, err));
@@ -95,9 +100,32 @@ static ls_status check_inputs(const ls_layer_call *call, const options *o, ls_er
     return LS_OK;
 }
 
+static ls_status make_jordan_weights(ls_builder *b, ls_layer_call *call, const options *o, ls_weight **weights,
+                                     ls_err *err) {
+    const int64_t u = o->attr.units, hidden = o->attr.hidden;
+    ls_shape kernel = {.rank = 2, .dim = {call->in[0]->shape.dim[1], hidden}};
+    ls_shape recurrent = {.rank = 2, .dim = {u, hidden}}, output = {.rank = 2, .dim = {hidden, u}};
+    ls_shape bias = {.rank = 1, .dim = {hidden}}, output_bias = {.rank = 1, .dim = {u}};
+    int n = 0;
+    LS_TRY(ls_builder_weight(b, call, o->kernel, "kernel", "glorot_uniform", &kernel, &weights[n++], err));
+    LS_TRY(ls_builder_weight(b, call, o->recurrent_kernel, "recurrent", "orthogonal", &recurrent, &weights[n++], err));
+    if (o->attr.use_bias) {
+        LS_TRY(ls_builder_weight(b, call, o->bias, "bias", "zeros", &bias, &weights[n++], err));
+    }
+    LS_TRY(ls_builder_weight(b, call, "jordan_cell/output_kernel", "output", "glorot_uniform", &output, &weights[n++],
+                             err));
+    if (o->attr.use_bias) {
+        LS_TRY(ls_builder_weight(b, call, "jordan_cell/output_bias", "bias", "zeros", &output_bias, &weights[n], err));
+    }
+    return LS_OK;
+}
+
 static ls_status make_weights(ls_builder *b, ls_layer_call *call, const options *o, ls_weight **weights, ls_err *err) {
     const int64_t u = o->attr.units;
     const int64_t wide = u * (o->attr.cell == LS_CELL_SIMPLE ? 1 : o->attr.cell == LS_CELL_LSTM ? 4 : 3);
+    if (o->attr.cell == LS_CELL_JORDAN) {
+        return make_jordan_weights(b, call, o, weights, err);
+    }
     ls_shape kernel = {.rank = 2, .dim = {call->in[0]->shape.dim[1], wide}};
     ls_shape recurrent = {.rank = 2, .dim = {u, wide}};
     ls_shape bias = {.rank = 1, .dim = {wide}};
@@ -119,7 +147,8 @@ static ls_status make_weights(ls_builder *b, ls_layer_call *call, const options 
 static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, options *o, ls_err *err) {
     LS_TRY(read_options(b, call, cell, o, err));
     LS_TRY(check_inputs(call, o, err));
-    ls_weight *weights[3];
+    ls_weight *weights[5];
+    int n_weights = (o->attr.use_bias ? 3 : 2) + (cell != LS_CELL_JORDAN ? 0 : o->attr.use_bias ? 2 : 1);
     LS_TRY(make_weights(b, call, o, weights, err));
     ls_tensor *in = call->in[0];
     ls_shape state = {.rank = 1, .dim = {o->attr.units}}, shapes[3];
@@ -129,7 +158,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, op
     }
     int n_out = 1 + (o->return_state ? ls_layer_recurrent_states(call->layer->class_) : 0);
     ls_node *node = ls_builder_node(b, call->layer, &ls_op_rnn, &o->attr, sizeof o->attr, call->n_in, call->in,
-                                    o->attr.use_bias ? 3 : 2, weights, n_out, shapes);
+                                    n_weights, weights, n_out, shapes);
     node->out[0]->mask = o->attr.sequences ? in->mask : NULL;
     call->n_out = n_out;
     memcpy(call->out, node->out, (size_t)n_out * sizeof node->out[0]);
@@ -154,8 +183,12 @@ ROW(simple_rnn, "SimpleRNN", "simple_rnn_cell", LS_CELL_SIMPLE, "", 2);
 ROW(lstm, "LSTM", "lstm_cell", LS_CELL_LSTM, " recurrent_activation unit_forget_bias", 3);
 ROW(gru, "GRU", "gru_cell", LS_CELL_GRU, " recurrent_activation reset_after", 2);
 
+ROW(jordan, "Jordan", "jordan_cell", LS_CELL_JORDAN,
+    " hidden_units output_activation output_initializer output_regularizer output_constraint", 2);
+
 bool ls_layer_is_recurrent(const ls_layer_class *class_) {
-    return class_ == &ls_layer_simple_rnn || class_ == &ls_layer_lstm || class_ == &ls_layer_gru;
+    return class_ == &ls_layer_simple_rnn || class_ == &ls_layer_lstm || class_ == &ls_layer_gru ||
+           class_ == &ls_layer_jordan;
 }
 
 int ls_layer_recurrent_states(const ls_layer_class *class_) {

@@ -76,6 +76,7 @@
     X(simple_rnn)               \
     X(lstm)                     \
     X(gru)                      \
+    X(jordan)                   \
     X(bidirectional)            \
     X(prelu)                    \
     X(dot)                      \

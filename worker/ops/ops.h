@@ -134,13 +134,15 @@ extern const ls_operator ls_op_layer_norm;
 /*
  * Recurrent layers. in[0] (T, C), then initial states (units) if given: h, and c for LSTM; in[0]->mask, if any, says
  * which steps count. Weights: kernel (C, G units), recurrent_kernel (units, G units), bias if any: (G units), or
- * (2, G units) for GRU with reset_after. out[0] (T, units) or (units), then the last states if return_state.
+ * (2, G units) for GRU with reset_after. Jordan: kernel (C, hidden), recurrent_kernel (units, hidden), bias (hidden) if
+ * any, output_kernel (hidden, units), output_bias (units) if any. out[0] (T, units) or (units), then the last states if
+ * return_state.
  */
-typedef enum { LS_CELL_SIMPLE, LS_CELL_LSTM, LS_CELL_GRU, LS_CELL_GRU_RESET_AFTER } ls_cell_kind;
+typedef enum { LS_CELL_SIMPLE, LS_CELL_LSTM, LS_CELL_GRU, LS_CELL_GRU_RESET_AFTER, LS_CELL_JORDAN } ls_cell_kind;
 typedef struct ls_rnn_attr {
     ls_cell_kind cell;
-    int64_t units;
-    ls_act_attr activation, recurrent_activation;
+    int64_t units, hidden;                        /* hidden: Jordan's */
+    ls_act_attr activation, recurrent_activation; /* Jordan: of the hidden layer, of the output */
     bool use_bias;
     bool sequences;   /* out[0] is every step's output, not the last one's */
     bool backwards;   /* steps are taken from the last to the first */

@@ -8,7 +8,8 @@
 static const rnn_cell *const cells[] = {[LS_CELL_SIMPLE] = &ls_rnn_cell_simple,
                                         [LS_CELL_LSTM] = &ls_rnn_cell_lstm,
                                         [LS_CELL_GRU] = &ls_rnn_cell_gru,
-                                        [LS_CELL_GRU_RESET_AFTER] = &ls_rnn_cell_gru_reset_after};
+                                        [LS_CELL_GRU_RESET_AFTER] = &ls_rnn_cell_gru_reset_after,
+                                        [LS_CELL_JORDAN] = &ls_rnn_cell_jordan};
 
 /* ---- memory ---- */
 
@@ -17,12 +18,12 @@ static void place_forward(rnn_form *f) {
     size_t *at = &f->n_floats;
     bool keep_r = f->training && (f->cell->r_kept || !f->act.from_result || !f->rec.from_result);
     f->x = ls_rnn_place(at, f->n * f->in, f->steps);
-    f->z = ls_rnn_place(at, nu * f->gates, f->steps);
-    f->r = ls_rnn_place(at, nu * f->cell->columns[0], keep_r ? f->steps : 1);
+    f->z = ls_rnn_place(at, f->n * f->wide, f->steps);
+    f->r = ls_rnn_place(at, f->n * f->to[0], keep_r ? f->steps : 1);
     f->h = ls_rnn_place(at, nu, f->steps + 1);
     f->first = ls_rnn_place(at, f->n, 1);
     if (f->cell->n_products == 2) {
-        f->r2 = ls_rnn_place(at, nu * f->cell->columns[1], 1);
+        f->r2 = ls_rnn_place(at, f->n * f->to[1], keep_r ? f->steps : 1);
     }
     if (f->cell->n_states == 2) {
         f->c = ls_rnn_place(at, nu, f->steps + 1);
@@ -44,13 +45,13 @@ static void place_backward(rnn_form *f) {
     size_t *at = &f->n_backward_floats;
     f->dh = ls_rnn_place(at, nu, 1);
     f->dr = ls_rnn_place(at, nu, 1);
-    f->d = ls_rnn_place(at, nu * f->cell->columns[0], f->cell->d_is_z ? 1 : f->steps);
+    f->d = ls_rnn_place(at, f->n * f->to[0], f->cell->d_is_z ? 1 : f->steps);
     if (f->cell->n_states == 2) {
         f->dc = ls_rnn_place(at, nu, 1);
     }
     if (f->cell->n_products == 2) {
-        f->dr2 = ls_rnn_place(at, nu, 1);
-        f->d2 = ls_rnn_place(at, nu * f->cell->columns[1], f->steps);
+        f->dr2 = ls_rnn_place(at, f->n * f->from[1], 1);
+        f->d2 = ls_rnn_place(at, f->n * f->to[1], f->steps);
     }
 }
 
@@ -68,7 +69,15 @@ static rnn_form *new_form(const ls_plan *p, const ls_node *node) {
     f->steps = (size_t)in->shape.dim[0];
     f->in = (size_t)in->shape.dim[1];
     f->units = (size_t)a->units;
-    f->gates = f->cell->gates;
+    f->wide = a->cell == LS_CELL_JORDAN ? (size_t)a->hidden : f->cell->gates * f->units;
+    for (int i = 0; i < f->cell->n_products; i++) {
+        f->from[i] = f->units;
+        f->to[i] = f->cell->columns[i] * f->units;
+    }
+    if (a->cell == LS_CELL_JORDAN) {
+        f->to[0] = f->from[1] = f->wide;
+        f->to[1] = f->units;
+    }
     f->id = node->id;
     f->training = ls_plan_training(p);
     f->drops_in = f->training && a->dropout > 0;
@@ -85,21 +94,35 @@ static ls_ref at(ls_ref workspace, const rnn_array *a) {
 /* ---- weights ---- */
 
 static rnn_matrix input_matrix(const rnn_form *f, const ls_node *node) {
-    size_t width = f->gates * f->units;
-    return (rnn_matrix){node->weights[0], f->in, width, 0, width};
+    return (rnn_matrix){node->weights[0], f->in, f->wide, 0, f->wide};
 }
 
+/* Of a step's product: columns of the recurrent kernel, or Jordan's output kernel. */
 static rnn_matrix recurrent_matrix(const rnn_form *f, const ls_node *node, int product) {
-    size_t first = product == 1 ? f->cell->columns[0] * f->units : 0;
-    return (rnn_matrix){node->weights[1], f->units, f->gates * f->units, first, f->cell->columns[product] * f->units};
+    if (product == 1 && f->cell->columns[1] == 0) {
+        return (rnn_matrix){node->weights[f->attr->use_bias ? 3 : 2], f->from[1], f->to[1], 0, f->to[1]};
+    }
+    return (rnn_matrix){node->weights[1], f->from[product], f->wide, product == 1 ? f->to[0] : 0, f->to[product]};
 }
 
-static bool has_recurrent_bias(const rnn_form *f) {
-    return f->attr->use_bias && f->attr->cell == LS_CELL_GRU_RESET_AFTER;
+/* The weight that holds the bias of a step's product, and where in it; NULL: it has none. */
+static ls_weight *product_bias(const rnn_form *f, const ls_node *node, int product, size_t *at) {
+    *at = 0;
+    if (f->attr->use_bias && product == 0 && f->attr->cell == LS_CELL_GRU_RESET_AFTER) {
+        *at = f->wide * sizeof(float);
+        return node->weights[2];
+    }
+    return f->attr->use_bias && product == 1 && f->attr->cell == LS_CELL_JORDAN ? node->weights[4] : NULL;
 }
 
-static ls_ref recurrent_bias(const rnn_form *f, ls_ref bias) {
-    return ls_ref_at(bias, f->gates * f->units * sizeof(float));
+static ls_ref product_bias_ref(ls_plan *p, const rnn_form *f, const ls_node *node, int product) {
+    size_t at;
+    ls_weight *bias = product_bias(f, node, product, &at);
+    if (bias == NULL) {
+        return (ls_ref){0};
+    }
+    ls_plan_weight_layout(p, bias, NULL);
+    return ls_ref_at(ls_plan_weight(p, bias), at);
 }
 
 /* ---- forward ---- */
@@ -139,7 +162,8 @@ static ls_status new_products(ls_plan *p, const ls_node *node, const rnn_form *f
                               ls_ref *kernel, ls_ref *scratch, ls_err *err) {
     for (int i = 0; i < f->cell->n_products; i++) {
         rnn_matrix m = recurrent_matrix(f, node, i);
-        bool bias = i == 0 && pass != LS_PASS_BACKWARD_DATA && has_recurrent_bias(f);
+        size_t at_bias;
+        bool bias = pass != LS_PASS_BACKWARD_DATA && product_bias(f, node, i, &at_bias) != NULL;
         LS_TRY(ls_rnn_product_prim(p, node, &m, f->n, bias, pass, &call->product[i], &kernel[i], err));
         size_t n_bytes = ls_prim_arg_bytes(call->product[i], LS_ARG_SCRATCHPAD);
         scratch[i] = n_bytes > 0 ? ls_plan_temp(p, n_bytes) : (ls_ref){0};
@@ -148,7 +172,7 @@ static ls_status new_products(ls_plan *p, const ls_node *node, const rnn_form *f
 }
 
 static double step_flops(const rnn_form *f) {
-    return 2.0 * (double)(f->steps * f->n) * (double)f->units * (double)(f->gates * f->units);
+    return 2.0 * (double)(f->steps * f->n) * (double)(f->from[0] * f->to[0] + f->from[1] * f->to[1]);
 }
 
 static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, ls_err *err) {
@@ -175,7 +199,8 @@ static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, 
     ls_call_arg(c, LS_READ, f->mask);
     ls_call_arg(c, LS_READ, kernel[0]);
     ls_call_arg(c, LS_READ, kernel[1]);
-    ls_call_arg(c, LS_READ, has_recurrent_bias(f) ? recurrent_bias(f, ls_plan_weight(p, node->weights[2])) : none);
+    ls_call_arg(c, LS_READ, product_bias_ref(p, f, node, 0));
+    ls_call_arg(c, LS_READ, product_bias_ref(p, f, node, 1));
     ls_call_arg(c, LS_WRITE, scratch[0]);
     ls_call_arg(c, LS_WRITE, scratch[1]);
     ls_call_arg(c, LS_WRITE, out);
@@ -238,19 +263,24 @@ static ls_status emit_steps_backward(ls_plan *p, const ls_node *node, const rnn_
 
 static ls_status emit_weight_gradients(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref own, ls_err *err) {
     const size_t rows = f->steps * f->n;
-    ls_ref none = {0}, dbias = none, dz = at(f->workspace, &f->z);
+    ls_ref dbias = {0}, dz = at(f->workspace, &f->z), dkernel[2];
     rnn_matrix m = input_matrix(f, node);
     if (f->attr->use_bias) {
         dbias = ls_plan_dweight(p, node->weights[2]);
     }
-    ls_ref dkernel = ls_plan_dweight(p, node->weights[0]), drecurrent = ls_plan_dweight(p, node->weights[1]);
-    LS_TRY(ls_rnn_product_gradient(p, node, &m, rows, at(f->workspace, &f->x), dz, dkernel, dbias, err));
+    LS_TRY(ls_rnn_product_gradient(p, node, &m, rows, at(f->workspace, &f->x), dz, ls_plan_dweight(p, m.weight), dbias,
+                                   err));
     for (int i = 0; i < f->cell->n_products; i++) {
         rnn_matrix u = recurrent_matrix(f, node, i);
-        ls_ref src = at(f->workspace, i == 1 ? &f->rh : f->drops_state ? &f->hd : &f->h);
-        ls_ref d = f->cell->d_is_z ? dz : at(own, i == 1 ? &f->d2 : &f->d);
-        ls_ref bias = i == 0 && has_recurrent_bias(f) ? recurrent_bias(f, dbias) : none;
-        LS_TRY(ls_rnn_product_gradient(p, node, &u, rows, src, d, drecurrent, bias, err));
+        size_t at_bias;
+        ls_weight *bias = product_bias(f, node, i, &at_bias);
+        ls_ref src = at(f->workspace, i == 1 ? &f->rh : f->drops_state ? &f->hd : &f->h), db = {0};
+        ls_ref d = i == 0 && f->cell->d_is_z ? dz : at(own, i == 1 ? &f->d2 : &f->d);
+        if (bias != NULL) { /* a part of the bias above, or one of its own */
+            db = bias == node->weights[2] ? ls_ref_at(dbias, at_bias) : ls_plan_dweight(p, bias);
+        }
+        dkernel[i] = i == 1 && u.weight == node->weights[1] ? dkernel[0] : ls_plan_dweight(p, u.weight);
+        LS_TRY(ls_rnn_product_gradient(p, node, &u, rows, src, d, dkernel[i], db, err));
     }
     return LS_OK;
 }

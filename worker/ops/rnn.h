@@ -12,7 +12,8 @@
  *   products   dW = X^T dZ, dU = H^T D, dX = dZ W^T, each over all steps at once
  *   scatter    dX to the input's gradient
  *
- * GRU without reset_after has two products a step: one gives z and r, the second multiplies r * h.
+ * GRU without reset_after has two products a step: one gives z and r, the second multiplies r * h. So has Jordan's net:
+ * the state to the hidden layer, and the hidden layer to the next state.
  */
 #ifndef LS_WORKER_RNN_H
 #define LS_WORKER_RNN_H
@@ -35,31 +36,33 @@ typedef struct rnn_form {
     const rnn_cell *cell;
     ls_act_function act, rec;
     size_t n, samples, rows; /* N = samples * rows */
-    size_t steps, in, units, gates;
-    int id; /* the node's: key of its draws */
+    size_t steps, in, units;
+    size_t wide;           /* elements of a row of z */
+    size_t from[2], to[2]; /* elements that each product of a step takes and gives */
+    int id;                /* the node's: key of its draws */
     bool training;
     bool has_mask;
     bool drops_in, drops_state;    /* dropout that is at work */
     rnn_array x;                   /* (T, N, C) */
-    rnn_array z;                   /* (T, N, G u) gates after their activation; then dZ */
+    rnn_array z;                   /* (T, N, wide) gates (the hidden layer) after their activation; then dZ */
     rnn_array r, r2;               /* (T or 1, N, columns of product 0, 1) what the products give */
     rnn_array h, c;                /* (T + 1, N, u) states; [t] is what step t starts from */
     rnn_array a;                   /* (T, N, u) LSTM: activation(c) */
     rnn_array hd;                  /* (T, N, u) h after recurrent dropout */
-    rnn_array rh;                  /* (T, N, u) GRU: r * h, what product 1 multiplies */
+    rnn_array rh;                  /* (T, N, ..) what product 1 multiplies: GRU: r * h; Jordan: the hidden layer */
     rnn_array p;                   /* (T or 1, N, u) GRU: the candidate before its activation */
     rnn_array drop_in, drop_state; /* (N, C), (N, u): 0 or 1 / (1 - rate) */
     size_t n_floats;               /* of the workspace */
     ls_ref workspace, mask;
     /* the backward pass's own workspace */
     rnn_array dh, dc;  /* (N, u) running gradients of the states */
-    rnn_array dr, dr2; /* (N, u) gradients of what products 0, 1 multiplied */
+    rnn_array dr, dr2; /* (N, u) gradients of what products 0, 1 multiplied, (N, u) and (N, from[1]) */
     rnn_array d, d2;   /* (T or 1, N, columns) gradients of r and r2 */
     rnn_array first;   /* (N) the first step that counts */
     size_t n_backward_floats;
 } rnn_form;
 
-/* Views of one step. Rows are n: row i of z is z + i * gates * units. */
+/* Views of one step. Rows are n: row i of z is z + i * wide. */
 typedef struct rnn_step {
     const rnn_form *f;
     size_t t;
@@ -83,14 +86,16 @@ struct rnn_cell {
     size_t gates;
     int n_states;
     int n_products;             /* a step */
-    size_t columns[2];          /* of the recurrent kernel that each product takes, in units */
+    size_t columns[2];          /* of the recurrent kernel that each product takes, in units; 0: a kernel of its own */
     bool r_kept;                /* backward reads r */
+    bool second_returns;        /* what comes back through product 1 goes on to the state before */
     bool d_is_z;                /* product 0's gradient is dZ itself */
     rnn_rows forward[2];        /* after product 0, 1 */
     rnn_rows backward[2];       /* before the gradient of the last product, of the one before it */
     void (*place)(rnn_form *f); /* the cell's own arrays; NULL: none */
 };
-extern const rnn_cell ls_rnn_cell_simple, ls_rnn_cell_lstm, ls_rnn_cell_gru, ls_rnn_cell_gru_reset_after;
+extern const rnn_cell ls_rnn_cell_simple, ls_rnn_cell_lstm, ls_rnn_cell_gru, ls_rnn_cell_gru_reset_after,
+    ls_rnn_cell_jordan;
 
 /* Next array of a workspace of *n_floats: steps of n_per_step floats, all steps (all true) or one. */
 rnn_array ls_rnn_place(size_t *n_floats, size_t n_per_step, size_t n_steps);
@@ -132,6 +137,7 @@ enum {
     RNN_F_KERNEL,
     RNN_F_KERNEL2,
     RNN_F_BIAS,
+    RNN_F_BIAS2,
     RNN_F_SCRATCH,
     RNN_F_SCRATCH2,
     RNN_F_OUT,

@@ -185,6 +185,7 @@ const rnn_cell ls_rnn_cell_gru = {.gates = 3,
                                   .n_states = 1,
                                   .n_products = 2,
                                   .columns = {2, 1},
+                                  .second_returns = true,
                                   .forward = {before_gates, before_candidate},
                                   .backward = {before_backward_candidate, before_backward_gates},
                                   .place = place_before};

@@ -148,7 +148,7 @@ static void rows_range(void *context, size_t begin, size_t end) {
 
 static void run_rows(const rnn_step *s, rnn_rows rows, const ls_run *run) {
     rows_work w = {.s = s, .rows = rows};
-    ls_ops_parallel(run->n_threads, s->f->n, rows_a_chunk(s->f->gates * s->f->units), rows_range, &w);
+    ls_ops_parallel(run->n_threads, s->f->n, rows_a_chunk(s->f->wide), rows_range, &w);
 }
 
 static void drop_state_rows(const rnn_step *s, size_t begin, size_t end) {
@@ -230,7 +230,7 @@ void ls_rnn_forward_kernel(const ls_call *call, const ls_run *run) {
         ls_rnn_product_run(own->product[0], s.h_in, a[RNN_F_KERNEL].p, a[RNN_F_BIAS].p, s.r, a[RNN_F_SCRATCH].p);
         run_rows(&s, f->cell->forward[0], run);
         if (f->cell->n_products == 2) {
-            ls_rnn_product_run(own->product[1], s.rh, a[RNN_F_KERNEL2].p, NULL, s.r2, a[RNN_F_SCRATCH2].p);
+            ls_rnn_product_run(own->product[1], s.rh, a[RNN_F_KERNEL2].p, a[RNN_F_BIAS2].p, s.r2, a[RNN_F_SCRATCH2].p);
             run_rows(&s, f->cell->forward[1], run);
         }
         if (f->attr->sequences || t + 1 == f->steps) {
@@ -254,7 +254,8 @@ static void arrive_range(void *context, size_t begin, size_t end) {
     const size_t u = s->f->units;
     for (size_t row = begin; row < end; row++) {
         float *restrict dh = s->dh + row * u;
-        const float *restrict dr = s->dr + row * u, *restrict dr2 = s->dr2 != NULL ? s->dr2 + row * u : NULL;
+        const float *restrict dr = s->dr + row * u, *restrict dr2 =
+                                                        s->f->cell->second_returns ? s->dr2 + row * u : NULL;
         const float *restrict drop = s->drop_state != NULL ? s->drop_state + row * u : NULL;
         for (size_t j = 0; j < u; j++) {
             float back = dr2 != NULL ? dr[j] + dr2[j] : dr[j];
@@ -293,7 +294,7 @@ void ls_rnn_backward_kernel(const ls_call *call, const ls_run *run) {
         load_state(s.dc, a[RNN_B_DCT].p, NULL, n_state);
     }
     if (s.dr2 != NULL) {
-        load_state(s.dr2, NULL, NULL, n_state);
+        load_state(s.dr2, NULL, NULL, f->n * f->from[1]);
     }
     for (size_t t = f->steps; t-- > 0;) {
         s = view(f, workspace, a[RNN_B_MASK].p, t);

@@ -7,7 +7,7 @@
 #include "tests/unit/worker/ops_fixture.h"
 #include "worker/ops/draw.h"
 
-enum { STEPS = 5, WIDTH = 3, UNITS = 4, SAMPLES = 6, MAX_WIDE = 4 * UNITS };
+enum { STEPS = 5, WIDTH = 3, UNITS = 4, HIDDEN = 6, SAMPLES = 6, MAX_WIDE = 4 * UNITS };
 
 typedef struct rnn_case {
     ls_rnn_attr attr;
@@ -19,8 +19,11 @@ static int n_states(const rnn_case *c) {
     return c->attr.cell == LS_CELL_LSTM ? 2 : 1;
 }
 
-static int n_gates(const rnn_case *c) {
-    return c->attr.cell == LS_CELL_SIMPLE ? 1 : c->attr.cell == LS_CELL_LSTM ? 4 : 3;
+static int wide_of(const rnn_case *c) {
+    if (c->attr.cell == LS_CELL_JORDAN) {
+        return HIDDEN;
+    }
+    return UNITS * (c->attr.cell == LS_CELL_SIMPLE ? 1 : c->attr.cell == LS_CELL_LSTM ? 4 : 3);
 }
 
 /* Step t of sample n of the mask: some samples begin masked, some end so, one has a hole, one is masked throughout. */
@@ -32,12 +35,12 @@ static double mask_at(int64_t n, int64_t t) {
 
 /* ---- the reference ---- */
 
-static void activate(const ls_act_attr *a, const double *x, double *y) {
+static void activate(const ls_act_attr *a, const double *x, double *y, int n) {
     double sum = 0;
-    for (int j = 0; j < UNITS; j++) {
+    for (int j = 0; j < n; j++) {
         sum += exp(x[j]);
     }
-    for (int j = 0; j < UNITS; j++) {
+    for (int j = 0; j < n; j++) {
         switch (a->kind) {
             case LS_ACT_TANH: y[j] = tanh(x[j]); break;
             case LS_ACT_SIGMOID: y[j] = 1 / (1 + exp(-x[j])); break;
@@ -69,11 +72,11 @@ static void step_gru(const rnn_case *c, const double *z, const double *hd, doubl
     for (int j = 0; j < UNITS; j++) {
         sum[j] = z[j] + r[j];
     }
-    activate(&c->attr.recurrent_activation, sum, zg);
+    activate(&c->attr.recurrent_activation, sum, zg, UNITS);
     for (int j = 0; j < UNITS; j++) {
         sum[j] = z[UNITS + j] + r[UNITS + j];
     }
-    activate(&c->attr.recurrent_activation, sum, rg);
+    activate(&c->attr.recurrent_activation, sum, rg, UNITS);
     for (int j = 0; j < UNITS; j++) {
         rh[j] = rg[j] * hd[j];
     }
@@ -81,7 +84,7 @@ static void step_gru(const rnn_case *c, const double *z, const double *hd, doubl
     for (int j = 0; j < UNITS; j++) {
         sum[j] = z[2 * UNITS + j] + (after ? rg[j] * r[2 * UNITS + j] : add[j]);
     }
-    activate(&c->attr.activation, sum, q);
+    activate(&c->attr.activation, sum, q, UNITS);
     for (int j = 0; j < UNITS; j++) {
         h[j] = zg[j] * h[j] + (1 - zg[j]) * q[j];
     }
@@ -90,12 +93,12 @@ static void step_gru(const rnn_case *c, const double *z, const double *hd, doubl
 static void step_lstm(const rnn_case *c, double *z, double *h, double *cell) {
     double a[UNITS], g[4][UNITS];
     for (int k = 0; k < 4; k++) {
-        activate(k == 2 ? &c->attr.activation : &c->attr.recurrent_activation, z + k * UNITS, g[k]);
+        activate(k == 2 ? &c->attr.activation : &c->attr.recurrent_activation, z + k * UNITS, g[k], UNITS);
     }
     for (int j = 0; j < UNITS; j++) {
         cell[j] = g[1][j] * cell[j] + g[0][j] * g[2][j];
     }
-    activate(&c->attr.activation, cell, a);
+    activate(&c->attr.activation, cell, a, UNITS);
     for (int j = 0; j < UNITS; j++) {
         h[j] = g[3][j] * a[j];
     }
@@ -103,7 +106,7 @@ static void step_lstm(const rnn_case *c, double *z, double *h, double *cell) {
 
 /* One step of one sample on its states. */
 static void step(const rnn_case *c, int64_t n, const double *x, double *const *w, double *h, double *cell) {
-    int wide = n_gates(c) * UNITS;
+    int wide = wide_of(c);
     double z[MAX_WIDE] = {0}, in[WIDTH], hd[UNITS];
     bool gru = c->attr.cell == LS_CELL_GRU || c->attr.cell == LS_CELL_GRU_RESET_AFTER;
     for (int j = 0; c->attr.use_bias && j < wide; j++) {
@@ -123,8 +126,16 @@ static void step(const rnn_case *c, int64_t n, const double *x, double *const *w
     multiply(hd, UNITS, w[1], wide, 0, wide, z);
     if (c->attr.cell == LS_CELL_LSTM) {
         step_lstm(c, z, h, cell);
+    } else if (c->attr.cell == LS_CELL_JORDAN) {
+        double q[HIDDEN], sum[UNITS];
+        activate(&c->attr.activation, z, q, HIDDEN);
+        for (int j = 0; j < UNITS; j++) {
+            sum[j] = c->attr.use_bias ? w[4][j] : 0;
+        }
+        multiply(q, HIDDEN, w[c->attr.use_bias ? 3 : 2], UNITS, 0, UNITS, sum);
+        activate(&c->attr.recurrent_activation, sum, h, UNITS);
     } else {
-        activate(&c->attr.activation, z, h);
+        activate(&c->attr.activation, z, h, UNITS);
     }
 }
 
@@ -160,7 +171,7 @@ static void rnn_reference(const fixture *f, double *const *in, double *const *we
 /* ---- the model ---- */
 
 static rnn_case plain(ls_cell_kind cell) {
-    rnn_case c = {.attr = {.cell = cell, .units = UNITS, .use_bias = true}};
+    rnn_case c = {.attr = {.cell = cell, .units = UNITS, .hidden = HIDDEN, .use_bias = true}};
     c.attr.activation = (ls_act_attr){.kind = LS_ACT_TANH};
     c.attr.recurrent_activation = (ls_act_attr){.kind = LS_ACT_SIGMOID};
     for (int n = 0; n < SAMPLES; n++) {
@@ -192,7 +203,7 @@ static void add_states(fixture *f, const rnn_case *c) {
 }
 
 static void make(fixture *f, const rnn_case *c) {
-    int wide = n_gates(c) * UNITS;
+    int wide = wide_of(c);
     fx_init(f, SAMPLES);
     f->reference_data = c;
     ls_tensor *in[4] = {fx_input(f, fx_shape(2, STEPS, WIDTH))};
@@ -203,10 +214,15 @@ static void make(fixture *f, const rnn_case *c) {
         in[0]->mask = fx_input(f, fx_shape(1, STEPS));
         in[0]->mask->dtype = LS_F32;
     }
-    ls_weight *w[4] = {fx_weight(f, fx_shape(2, WIDTH, wide)), fx_weight(f, fx_shape(2, UNITS, wide)), NULL};
+    ls_weight *w[6] = {fx_weight(f, fx_shape(2, WIDTH, wide)), fx_weight(f, fx_shape(2, UNITS, wide))};
+    int n = 2;
     if (c->attr.use_bias) {
-        w[2] = c->attr.cell == LS_CELL_GRU_RESET_AFTER ? fx_weight(f, fx_shape(2, 2, wide))
-                                                       : fx_weight(f, fx_shape(1, wide));
+        w[n++] = c->attr.cell == LS_CELL_GRU_RESET_AFTER ? fx_weight(f, fx_shape(2, 2, wide))
+                                                         : fx_weight(f, fx_shape(1, wide));
+    }
+    if (c->attr.cell == LS_CELL_JORDAN) {
+        w[n++] = fx_weight(f, fx_shape(2, HIDDEN, UNITS));
+        w[n] = c->attr.use_bias ? fx_weight(f, fx_shape(1, UNITS)) : NULL;
     }
     fx_node(f, &ls_op_rnn, &c->attr, in, w, c->attr.sequences ? fx_shape(2, STEPS, UNITS) : fx_shape(1, UNITS));
     if (c->states) {
@@ -271,7 +287,7 @@ static void check(rnn_case c) {
     fx_release(&f);
 }
 
-#define FOR_CELLS(cell) for (ls_cell_kind cell = LS_CELL_SIMPLE; cell <= LS_CELL_GRU_RESET_AFTER; cell++)
+#define FOR_CELLS(cell) for (ls_cell_kind cell = LS_CELL_SIMPLE; cell <= LS_CELL_JORDAN; cell++)
 
 static void test_directions(void **state) {
     (void)state;

@@ -31,6 +31,19 @@ static void weights_are_named_after_the_cell(void **state) {
     ls_model_destroy(m);
 }
 
+static void jordan_has_a_kernel_for_its_output(void **state) {
+    (void)state;
+    ls_model *m = build_sequential("5, 2", L("Jordan", "j", ", \"units\": 3, \"hidden_units\": 7"));
+    assert_weight(m, 0, "j/jordan_cell/kernel:0", "(2, 7)");
+    assert_weight(m, 1, "j/jordan_cell/recurrent_kernel:0", "(3, 7)");
+    assert_weight(m, 2, "j/jordan_cell/bias:0", "(7,)");
+    assert_weight(m, 3, "j/jordan_cell/output_kernel:0", "(7, 3)");
+    assert_weight(m, 4, "j/jordan_cell/output_bias:0", "(3,)");
+    assert_shape(&m->outputs[0]->shape, "(3,)");
+    assert_int_equal(attr_of(m, 0)->recurrent_activation.kind, LS_ACT_LINEAR);
+    ls_model_destroy(m);
+}
+
 static void forget_gates_begin_open(void **state) {
     (void)state;
     static const char *const configs[] = {LSTM(""), LSTM(", \"unit_forget_bias\": false")};
@@ -229,6 +242,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights_are_named_after_the_cell),
         cmocka_unit_test(forget_gates_begin_open),
+        cmocka_unit_test(jordan_has_a_kernel_for_its_output),
         cmocka_unit_test(directions),
         cmocka_unit_test(initial_states_in_every_spelling),
         cmocka_unit_test(states_of_both_directions),
