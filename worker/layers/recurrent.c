@@ -1,6 +1,7 @@
 /*
- * SimpleRNN, LSTM, GRU, and Jordan, which is not Keras's: `units` outputs that go back into `hidden_units` (default: as
- * many), with activation (tanh) and output_activation (linear), output_initializer and the like.
+ * SimpleRNN, LSTM, GRU and their cells (which RNN runs), and Jordan, which is not Keras's: `units` outputs that go back
+ * into `hidden_units` (default: as many), with activation (tanh) and output_activation (linear), output_initializer and
+ * the like.
  *
  * Source: tf_keras/layers/rnn/{simple_rnn,lstm,gru,base_rnn}.py and backend.rnn. `unroll` and `implementation` choose
  * among programs for the same numbers and are accepted without effect; one dropout mask a sample serves all gates and
@@ -22,32 +23,43 @@ typedef struct options {
     const char *kernel, *recurrent_kernel, *bias; /* weights, with the cell's name in front */
 } options;
 
+/* What the cell says, and what the layer says that runs it. */
 static ls_status read_flags(const ls_layer_call *call, options *o, ls_err *err) {
+    const ls_recurrent_role *role = call->layer->role;
+    ls_json sequence = role != NULL && role->sequence.value != NULL ? role->sequence : call->config;
     bool reset_after = true, unroll = false, time_major = false;
     struct {
+        ls_json at;
         const char *key;
         bool *flag;
-    } flags[] = {{"use_bias", &o->attr.use_bias},
-                 {"unit_forget_bias", &o->unit_forget_bias},
-                 {"return_sequences", &o->attr.sequences},
-                 {"return_state", &o->return_state},
-                 {"go_backwards", &o->attr.backwards},
-                 {"stateful", &o->attr.stateful},
-                 {"zero_output_for_mask", &o->attr.zero_masked},
-                 {"reset_after", &reset_after},
-                 {"unroll", &unroll},
-                 {"time_major", &time_major}};
+    } flags[] = {{call->config, "use_bias", &o->attr.use_bias},
+                 {call->config, "unit_forget_bias", &o->unit_forget_bias},
+                 {call->config, "reset_after", &reset_after},
+                 {sequence, "return_sequences", &o->attr.sequences},
+                 {sequence, "return_state", &o->return_state},
+                 {sequence, "go_backwards", &o->attr.backwards},
+                 {sequence, "stateful", &o->attr.stateful},
+                 {sequence, "zero_output_for_mask", &o->attr.zero_masked},
+                 {sequence, "unroll", &unroll},
+                 {sequence, "time_major", &time_major}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        LS_TRY(ls_json_get_bool(call->config, flags[i].key, flags[i].flag, err));
+        LS_TRY(ls_json_get_bool(flags[i].at, flags[i].key, flags[i].flag, err));
     }
     if (time_major) {
-        return ls_json_fail(ls_json_member(call->config, "time_major"), err,
+        return ls_json_fail(ls_json_member(sequence, "time_major"), err,
                             "samples come one by one, so the first axis cannot be time; expected false");
     }
     if (o->attr.cell == LS_CELL_GRU && reset_after) {
         o->attr.cell = LS_CELL_GRU_RESET_AFTER;
     }
     return LS_OK;
+}
+
+static void take_role(const ls_recurrent_role *role, ls_rnn_attr *a) {
+    a->backwards = a->backwards != role->turn;
+    a->sequences = a->sequences || role->feeds_next;
+    a->flip = role->feeds_next ? a->backwards : role->flip && a->sequences;
+    a->zero_masked = !role->feeds_next && ((role->no_echo && a->sequences) || (!role->no_echo && a->zero_masked));
 }
 
 static ls_status read_options(ls_builder *b, const ls_layer_call *call, ls_cell_kind cell, options *o, ls_err *err) {
@@ -69,11 +81,8 @@ static ls_status read_options(ls_builder *b, const ls_layer_call *call, ls_cell_
     if (ls_builder_inference(b)) {
         o->attr.dropout = o->attr.recurrent_dropout = 0;
     }
-    const ls_recurrent_role *role = call->layer->role;
-    if (role != NULL) {
-        o->attr.backwards = o->attr.backwards != role->turn;
-        o->attr.flip = role->flip && o->attr.sequences;
-        o->attr.zero_masked = role->no_echo && o->attr.sequences;
+    if (call->layer->role != NULL) {
+        take_role(call->layer->role, &o->attr);
     }
     return LS_OK;
 }
@@ -145,6 +154,9 @@ static ls_status make_weights(ls_builder *b, ls_layer_call *call, const options 
 }
 
 static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, options *o, ls_err *err) {
+    if (ls_layer_is_cell(call->layer->class_) && call->layer->role == NULL) {
+        return ls_layer_fail(call, err, "is a cell, not a layer; it is the \"cell\" of an RNN");
+    }
     LS_TRY(read_options(b, call, cell, o, err));
     LS_TRY(check_inputs(call, o, err));
     ls_weight *weights[5];
@@ -165,32 +177,39 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, op
     return LS_OK;
 }
 
-#define KEYS                                                                                                        \
-    "units activation use_bias kernel_initializer recurrent_initializer bias_initializer kernel_regularizer "       \
-    "recurrent_regularizer bias_regularizer kernel_constraint recurrent_constraint bias_constraint dropout "        \
-    "recurrent_dropout return_sequences return_state go_backwards stateful unroll time_major zero_output_for_mask " \
-    "implementation seed enable_caching_device"
+#define ROW(suffix, name_, scope, kind, keys_, max)                                                                 \
+    static ls_status build_##suffix(ls_builder *b, ls_layer_call *call, ls_err *err) {                              \
+        options o = {.kernel = scope "kernel", .recurrent_kernel = scope "recurrent_kernel", .bias = scope "bias"}; \
+        return build(b, call, kind, &o, err);                                                                       \
+    }                                                                                                               \
+    const ls_layer_class ls_layer_##suffix = {.name = name_,                                                        \
+                                              .keys = LS_CELL_KEYS keys_,                                           \
+                                              .min_in = 1,                                                          \
+                                              .max_in = max,                                                        \
+                                              .drop = "time_major",                                                 \
+                                              .build = build_##suffix}
 
-#define ROW(suffix, name_, cell_, kind, keys_, max)                                                                    \
-    static ls_status build_##suffix(ls_builder *b, ls_layer_call *call, ls_err *err) {                                 \
-        options o = {.kernel = cell_ "/kernel", .recurrent_kernel = cell_ "/recurrent_kernel", .bias = cell_ "/bias"}; \
-        return build(b, call, kind, &o, err);                                                                          \
-    }                                                                                                                  \
-    const ls_layer_class ls_layer_##suffix = {                                                                         \
-        .name = name_, .keys = KEYS keys_, .min_in = 1, .max_in = max, .drop = "time_major", .build = build_##suffix}
+#define LSTM_KEYS " recurrent_activation unit_forget_bias"
+#define GRU_KEYS " recurrent_activation reset_after"
 
-ROW(simple_rnn, "SimpleRNN", "simple_rnn_cell", LS_CELL_SIMPLE, "", 2);
-ROW(lstm, "LSTM", "lstm_cell", LS_CELL_LSTM, " recurrent_activation unit_forget_bias", 3);
-ROW(gru, "GRU", "gru_cell", LS_CELL_GRU, " recurrent_activation reset_after", 2);
-
-ROW(jordan, "Jordan", "jordan_cell", LS_CELL_JORDAN,
-    " hidden_units output_activation output_initializer output_regularizer output_constraint", 2);
+ROW(simple_rnn, "SimpleRNN", "simple_rnn_cell/", LS_CELL_SIMPLE, LS_SEQUENCE_KEYS, 2);
+ROW(lstm, "LSTM", "lstm_cell/", LS_CELL_LSTM, LS_SEQUENCE_KEYS LSTM_KEYS, 3);
+ROW(gru, "GRU", "gru_cell/", LS_CELL_GRU, LS_SEQUENCE_KEYS GRU_KEYS, 2);
+ROW(jordan, "Jordan", "jordan_cell/", LS_CELL_JORDAN,
+    LS_SEQUENCE_KEYS " hidden_units output_activation output_initializer output_regularizer output_constraint", 2);
+ROW(simple_rnn_cell, "SimpleRNNCell", "simple_rnn_cell/", LS_CELL_SIMPLE, "", 2);
+ROW(lstm_cell, "LSTMCell", "lstm_cell/", LS_CELL_LSTM, LSTM_KEYS, 3);
+ROW(gru_cell, "GRUCell", "gru_cell/", LS_CELL_GRU, GRU_KEYS, 2);
 
 bool ls_layer_is_recurrent(const ls_layer_class *class_) {
     return class_ == &ls_layer_simple_rnn || class_ == &ls_layer_lstm || class_ == &ls_layer_gru ||
-           class_ == &ls_layer_jordan;
+           class_ == &ls_layer_jordan || class_ == &ls_layer_rnn;
+}
+
+bool ls_layer_is_cell(const ls_layer_class *class_) {
+    return class_ == &ls_layer_simple_rnn_cell || class_ == &ls_layer_lstm_cell || class_ == &ls_layer_gru_cell;
 }
 
 int ls_layer_recurrent_states(const ls_layer_class *class_) {
-    return class_ == &ls_layer_lstm ? 2 : 1;
+    return class_ == &ls_layer_lstm || class_ == &ls_layer_lstm_cell ? 2 : 1;
 }

@@ -77,6 +77,10 @@
     X(lstm)                     \
     X(gru)                      \
     X(jordan)                   \
+    X(rnn)                      \
+    X(simple_rnn_cell)          \
+    X(lstm_cell)                \
+    X(gru_cell)                 \
     X(bidirectional)            \
     X(prelu)                    \
     X(dot)                      \

@@ -78,6 +78,41 @@ static void directions(void **state) {
     ls_model_destroy(m);
 }
 
+/* ---- RNN ---- */
+
+#define CELL(class_, name) L(class_, name, ", \"units\": 3")
+#define STACK                                                                                                    \
+    "{\"class_name\": \"StackedRNNCells\", \"config\": {\"cells\": [" CELL("LSTMCell", "c") ", " CELL("GRUCell", \
+                                                                                                      "c") "]}}"
+
+static void cells(void **state) {
+    (void)state;
+    ls_model *m =
+        build_sequential("5, 2", L("RNN", "r", ", \"return_sequences\": true, \"cell\": " CELL("GRUCell", "gru_cell")));
+    assert_weight(m, 2, "r/gru_cell/bias:0", "(2, 9)");
+    assert_true(attr_of(m, 0)->sequences && attr_of(m, 0)->cell == LS_CELL_GRU_RESET_AFTER);
+    ls_model_destroy(m);
+    /* Backwards: what a cell of a stack hands on is in the input's order again, the last one's is as it was made. */
+    m = build_sequential("5, 2", L("RNN", "r", ", \"go_backwards\": true, \"return_state\": true, \"cell\": " STACK));
+    assert_int_equal(m->n_weights, 6);
+    assert_string_equal(m->weights[3]->path, "r/cell_1_c/gru_cell/kernel:0");
+    assert_true(attr_of(m, 0)->backwards && attr_of(m, 0)->sequences && attr_of(m, 0)->flip);
+    assert_true(attr_of(m, 1)->backwards && !attr_of(m, 1)->sequences && !attr_of(m, 1)->flip);
+    assert_ptr_equal(m->nodes[1]->in[0], m->nodes[0]->out[0]);
+    assert_int_equal(m->layers[1]->n_out, 4);
+    assert_ptr_equal(m->layers[1]->out[1], m->nodes[0]->out[1]);
+    assert_ptr_equal(m->layers[1]->out[3], m->nodes[1]->out[1]);
+    ls_model_destroy(m);
+    m = build_sequential("5, 2", L("Bidirectional", "b",
+                                   ", \"layer\": " L("RNN", "r", ", \"return_sequences\": true, \"cell\": " STACK)));
+    assert_shape(&m->outputs[0]->shape, "(5, 6)");
+    assert_true(!attr_of(m, 1)->backwards && !attr_of(m, 1)->flip && attr_of(m, 1)->zero_masked);
+    assert_true(attr_of(m, 2)->backwards && attr_of(m, 2)->flip && !attr_of(m, 2)->zero_masked);
+    assert_true(attr_of(m, 3)->backwards && attr_of(m, 3)->flip && attr_of(m, 3)->zero_masked);
+    assert_string_equal(m->weights[6]->path, "b/backward_r/cell_0_c/lstm_cell/kernel:0");
+    ls_model_destroy(m);
+}
+
 /* ---- initial states ---- */
 
 #define INPUT(name, shape)                                                                                       \
@@ -235,6 +270,9 @@ static void complaints(void **state) {
               ", \"merge_mode\": \"sum\", \"layer\": " LSTM("") ", \"backward_layer\": " L(
                   "LSTM", "y", ", \"units\": 4, \"go_backwards\": true")),
             "different units", "\"concat\"");
+    refused(L("LSTMCell", "x", ", \"units\": 2"), "is a cell, not a layer", "layer \"x\"");
+    refused(L("RNN", "x", ""), "\"cell\" is missing", "layer \"x\"");
+    refused(L("RNN", "x", ", \"cell\": " LSTM("")), "expected a cell", "found LSTM");
     refused(L("Bidirectional", "x", ", \"merge_mode\": \"max\", \"layer\": " LSTM("")), "merge_mode", "\"concat\"");
 }
 
@@ -250,6 +288,7 @@ int main(void) {
         cmocka_unit_test(masks_of_merges),
         cmocka_unit_test(integers_only_where_all_want_them),
         cmocka_unit_test(complaints),
+        cmocka_unit_test(cells),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
