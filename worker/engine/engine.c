@@ -139,6 +139,10 @@ static ls_status place_arena(ls_engine *e, ls_err *err) {
 static void list_segments(ls_engine *e) {
     e->segments = ls_xcalloc((size_t)e->model->n_weights + 1, sizeof *e->segments);
     for (int k = 0; k < e->model->n_weights; k++) {
+        const ls_regularizer *r = &e->model->weights[k]->regularizer;
+        e->regularized = e->regularized || r->l1 != 0 || r->l2 != 0;
+    }
+    for (int k = 0; k < e->model->n_weights; k++) {
         const ls_weight *w = e->model->weights[e->arena->order[k]];
         const ls_arena_slot *s = &e->arena->slot[w->id];
         if (s->offset >= e->arena->n_reduced) {
@@ -154,7 +158,6 @@ static void list_segments(ls_engine *e) {
             e->segments[e->n_segments - 1].last = g.first;
         }
         e->segments[e->n_segments++] = g;
-        e->regularized = e->regularized || w->regularizer.l1 != 0 || w->regularizer.l2 != 0;
     }
     if (e->n_segments > 0) {
         e->segments[e->n_segments - 1].last = e->arena->n_reduced;

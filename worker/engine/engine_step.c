@@ -125,15 +125,17 @@ static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group,
     }
 }
 
-/* sum over weights of l1 |w| + l2 w^2, the same on every rank. */
+/* sum over weights of l1 |w| + l2 w^2, the same on every rank; frozen ones count too, as in Keras, and so do all when
+ * nothing is trained. */
 static double penalties(const ls_engine *e) {
     double total = 0;
     const float *base = ls_reducer_params(e->reducer);
-    for (int k = 0; e->regularized && k < e->n_segments; k++) {
-        const segment *s = &e->segments[k];
-        const ls_regularizer *r = &s->weight->regularizer;
+    for (int k = 0; e->regularized && k < e->model->n_weights; k++) {
+        const ls_weight *w = e->model->weights[e->arena->order[k]];
+        const ls_arena_slot *s = &e->arena->slot[w->id];
+        const ls_regularizer *r = &w->regularizer;
         double absolute = 0, square = 0;
-        for (size_t i = s->first; (r->l1 != 0 || r->l2 != 0) && i < s->last; i++) {
+        for (size_t i = s->offset; (r->l1 != 0 || r->l2 != 0) && i < s->offset + s->n_elems; i++) {
             absolute += fabs((double)base[i]);
             square += (double)base[i] * base[i];
         }
