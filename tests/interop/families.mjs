@@ -1,10 +1,12 @@
 // families.mjs [FAMILY...]: trains each model family for two epochs, and compares what `lockstep predict` says with what
 // tfjs-layers says from the same file, to 1e-5 of the largest value. The files must keep to what Keras 2 and Keras 3
-// both read.
+// both read. Then the models of deploy/models: both count the same parameters.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { families } from './models.mjs';
-import { difference, h5, names, predict, readModel, readOutputs } from './read_keras.mjs';
+import { buildModel, difference, h5, names, predict, readModel, readOutputs } from './read_keras.mjs';
 import { check, finish, must, writeData, writeJob } from './lockstep.mjs';
 
 const TOLERANCE = 1e-5;
@@ -111,5 +113,17 @@ async function checkFamily(name) {
 const wanted = process.argv.slice(2);
 for (const name of wanted.length > 0 ? wanted : Object.keys(families)) {
     await check(name, () => checkFamily(name));
+}
+if (wanted.length === 0) {
+    const folder = fileURLToPath(new URL('../../deploy/models/', import.meta.url));
+    for (const file of fs.readdirSync(folder).filter((f) => f.endsWith('.json'))) {
+        await check(`${file} has as many parameters`, async () => {
+            const read = await buildModel(JSON.parse(fs.readFileSync(path.join(folder, file), 'utf8')));
+            const [, total] = must('summary', path.join(folder, file)).match(/^Total params: ([0-9,]+)/m);
+            assert.equal(Number(total.replaceAll(',', '')), read.countParams());
+            read.dispose();
+            return total;
+        });
+    }
 }
 finish();

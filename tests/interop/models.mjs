@@ -34,6 +34,7 @@ const sequential = (name, shape, layers, dtype = 'float32') => ({
     },
 });
 const relu = { activation: 'relu' };
+const identity = { class_name: 'Identity', config: { gain: 1.0 } };
 const same = { padding: 'same' };
 
 export const families = {
@@ -219,5 +220,105 @@ export const families = {
             second: { shape: [3] },
         },
         compile: { loss: { first: 'mse', second: 'mean_absolute_error' }, loss_weights: { first: 1, second: 0.5 } },
+    },
+    rearranged: {
+        model: sequential('rearranged', [6, 5, 4], [
+            ['ZeroPadding2D', { padding: [[1, 2], [0, 1]] }],
+            ['Conv2D', { filters: 6, kernel_size: [2, 2] }],
+            ['UpSampling2D', { size: [2, 2], interpolation: 'nearest' }],
+            ['Cropping2D', { cropping: [[1, 0], [2, 1]] }],
+            ['Permute', { dims: [2, 3, 1] }],
+            ['Reshape', { target_shape: [7, 90] }],
+            ['LayerNormalization', { axis: [2], epsilon: 1e-3 }],
+            ['Flatten', {}],
+            ['Dense', { units: 3 }],
+            ['RepeatVector', { n: 4 }],
+        ]),
+        data: { x: { shape: [6, 5, 4] }, y: { shape: [4, 3] } },
+    },
+    simple_rnn: {
+        model: sequential('simple_rnn', [9, 3], [
+            ['SimpleRNN', { units: 7, activation: 'relu', recurrent_initializer: identity, return_sequences: true }],
+            ['SimpleRNN', { units: 5, activation: 'tanh', go_backwards: true }],
+            ['Dense', { units: 2 }],
+        ]),
+        data: { x: { shape: [9, 3] }, y: { shape: [2] } },
+    },
+    lstm: {
+        model: sequential('lstm', [8, 4], [
+            ['LSTM', { units: 6, recurrent_activation: 'sigmoid', return_sequences: true }],
+            ['LSTM', { units: 5, activation: 'softsign', recurrent_activation: 'hard_sigmoid', use_bias: false }],
+            ['Dense', { units: 3 }],
+        ]),
+        data: { x: { shape: [8, 4] }, y: { shape: [3] } },
+    },
+    gru: {
+        model: sequential('gru', [8, 4], [
+            ['GRU', { units: 6, recurrent_activation: 'sigmoid', reset_after: false, return_sequences: true }],
+            ['GRU', { units: 5, recurrent_activation: 'hard_sigmoid', reset_after: false }],
+            ['Dense', { units: 3 }],
+        ]),
+        data: { x: { shape: [8, 4] }, y: { shape: [3] } },
+    },
+    text_classifier: {
+        model: sequential('text_classifier', [12], [
+            ['Embedding', { input_dim: 20, output_dim: 6, input_length: 12 }],
+            ['Bidirectional', {
+                name: 'both_ways',
+                merge_mode: 'concat',
+                layer: {
+                    class_name: 'LSTM',
+                    config: { name: 'words', units: 4, recurrent_activation: 'sigmoid', return_sequences: true },
+                },
+            }],
+            ['Bidirectional', {
+                name: 'summed',
+                merge_mode: 'sum',
+                layer: { class_name: 'GRU', config: { name: 'g', units: 3, recurrent_activation: 'sigmoid', reset_after: false } },
+            }],
+            ['Dense', { units: 1, activation: 'sigmoid' }],
+        ]),
+        data: { x: { shape: [12], classes: 20 }, y: { shape: [1], classes: 2 } },
+        compile: { loss: 'binary_crossentropy' },
+    },
+    char_rnn: {
+        model: sequential('char_rnn', [10], [
+            ['Embedding', { input_dim: 11, output_dim: 5 }],
+            ['LSTM', { units: 8, recurrent_activation: 'sigmoid', return_sequences: true }],
+            ['TimeDistributed', {
+                name: 'each',
+                layer: { class_name: 'Dense', config: { name: 'scores', units: 11, activation: 'softmax' } },
+            }],
+        ]),
+        data: { x: { shape: [10], classes: 11 }, y: { shape: [10], classes: 11 } },
+        compile: { loss: 'sparse_categorical_crossentropy' },
+    },
+    masked: {
+        model: sequential('masked', [7, 1], [
+            ['Masking', { mask_value: 0 }],
+            ['LSTM', { units: 6, recurrent_activation: 'sigmoid' }],
+            ['Dense', { units: 2 }],
+        ]),
+        data: { x: { shape: [7, 1], classes: 3 }, y: { shape: [2] } },
+    },
+    encoder_decoder: {
+        model: functional(
+            'encoder_decoder',
+            [
+                input('source', [6, 3]),
+                input('target', [5, 2]),
+                layer('LSTM', 'encoder', { units: 4, recurrent_activation: 'sigmoid', return_state: true }, of('source')),
+                layer(
+                    'LSTM',
+                    'decoder',
+                    { units: 4, recurrent_activation: 'sigmoid', return_sequences: true },
+                    of('target', ['encoder', 0, 1], ['encoder', 0, 2]),
+                ),
+                layer('Dense', 'scores', { units: 3, activation: 'softmax' }, of('decoder')),
+            ],
+            ['source', 'target'],
+            ['scores'],
+        ),
+        data: { source: { shape: [6, 3] }, target: { shape: [5, 2] }, y: { shape: [5, 3] } },
     },
 };

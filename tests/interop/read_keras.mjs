@@ -47,10 +47,34 @@ function weightsOf(group) {
     });
 }
 
+// Predictions need neither what is drawn, which would be overwritten, nor penalties; and tfjs-layers cannot draw the
+// orthogonal matrices of recurrent layers in its build for node, and has another name for L2.
+function leaveOut(config) {
+    if (config === null || typeof config !== 'object') {
+        return;
+    }
+    for (const key of Object.keys(config)) {
+        if (key.endsWith('_initializer')) {
+            config[key] = { class_name: 'Zeros', config: {} };
+        } else if (key.endsWith('_regularizer')) {
+            config[key] = null;
+        }
+    }
+    if (['SimpleRNN', 'LSTM', 'GRU'].includes(config.class_name)) {
+        config.config.recurrent_initializer = { class_name: 'Zeros', config: {} };
+    }
+    Object.values(config).forEach(leaveOut);
+}
+
+// The model of a Keras configuration, its weights zero where others would be drawn.
+export async function buildModel(config) {
+    leaveOut(config);
+    return layers.loadLayersModel({ load: async () => ({ modelTopology: config }) });
+}
+
 export async function readModel(file) {
     const f = new h5.File(file, 'r');
-    const config = JSON.parse(f.attrs.model_config.value);
-    const model = await layers.loadLayersModel({ load: async () => ({ modelTopology: config }) });
+    const model = await buildModel(JSON.parse(f.attrs.model_config.value));
     const root = f.get('model_weights');
     for (const name of names(root, 'layer_names')) {
         const weights = weightsOf(root.get(name));

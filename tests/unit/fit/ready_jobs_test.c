@@ -39,6 +39,32 @@ static void models_have_their_parameters(void **state) {
                      9 * 32 + 9 * 32 * 64 + 2 * (32 + 64) + (4 * 4 * 64 + 1) * 128 + (128 + 1) * 10);
 }
 
+/* The figures that the models' authors, or Keras's examples that they are taken from, print. */
+static void architectures_have_their_known_sizes(void **state) {
+    (void)state;
+    static const struct {
+        const char *path;
+        int64_t learned, moving;
+    } known[] = {
+        {AT("deploy/models/lenet5.json"), 61706, 0},
+        {AT("deploy/models/alexnet_cifar.json"), 23272266, 0},
+        {AT("deploy/models/vgg11_cifar.json"), 9231114, 5504},
+        {AT("deploy/models/vgg16_cifar.json"), 14728266, 8448},
+        {AT("deploy/models/googlenet_cifar.json"), 5871914, 14304},
+        {AT("deploy/models/resnet20_cifar.json"), 273066, 1376},
+        {AT("deploy/models/resnet50.json"), 25583592, 53120},
+        {AT("deploy/models/bilstm_text.json"), 2757761, 0},
+        {AT("deploy/models/seq2seq.json"), 718173, 0},
+        {AT("deploy/models/irnn_mnist.json"), 11210, 0},
+        {AT("deploy/models/char_rnn.json"), 128 * 32 + 4 * 128 * (32 + 128 + 1) + 4 * 128 * (128 + 128 + 1) + 129 * 128,
+         0},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        assert_int_equal(count(known[i].path, LS_WEIGHT_PARAM), known[i].learned);
+        assert_int_equal(count(known[i].path, LS_WEIGHT_STAT), known[i].moving);
+    }
+}
+
 /* Loads a job, sees that its model is there, and gives its training split's place back. */
 static ls_job load(const char *path) {
     ls_job job;
@@ -71,6 +97,7 @@ static void jobs_load(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_have_their_parameters),
+        cmocka_unit_test(architectures_have_their_known_sizes),
         cmocka_unit_test(jobs_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
