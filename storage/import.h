@@ -60,4 +60,24 @@ typedef struct ls_import_csv_options {
 ls_status ls_import_csv(const char *output, const char *input, const ls_import_csv_options *options,
                         ls_err *err) LS_MUST_CHECK;
 
+typedef struct ls_import_text_options {
+    ls_import_options common;
+    uint64_t window, stride; /* characters; 1 and more */
+    uint64_t n_test;         /* the last n_test windows become /test, those before them /train; 0: all /train */
+    const char *vocabulary;  /* a file whose vocabulary is used (storage/vocabulary.h); NULL: the text's own */
+} ls_import_text_options;
+
+/*
+ * A text in UTF-8 for models that tell the next character, as a window every `stride` characters.
+ *
+ *   x    (N, window) class numbers of characters, uint8 where there are up to 256 classes, else int32
+ *   y    (N, window) the same moved by one: at each place the character that comes next
+ *   The file's attribute "vocabulary" is the JSON list of the characters.
+ *
+ * Errors   LS_EINPUT: no UTF-8, a character that is not in the vocabulary given, with the line; too short for a window.
+ * LS_EIO: the output cannot be written. Cost     the text is held in memory, at 8 bytes a character
+ */
+ls_status ls_import_text(const char *output, const char *input, const ls_import_text_options *options,
+                         ls_err *err) LS_MUST_CHECK;
+
 #endif

@@ -18,6 +18,8 @@ static const char usage[] =
     "usage: lockstep data import idx OUT.h5 FOLDER|FILE... [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
     "       lockstep data import csv OUT.h5 FILE.csv[.gz] [--label last|none|COLUMN] [--shape H,W,C]\n"
     "                [--scale NUMBER] [--test ROWS] [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
+    "       lockstep data import text OUT.h5 FILE.txt [--window N] [--stride N] [--vocabulary FILE] [--test WINDOWS]\n"
+    "                [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
     "       lockstep data info FILE.h5[:/SPLIT] [--json]\n";
 
 /* ---- arguments ---- */
@@ -86,6 +88,9 @@ enum {
     OPTION_LABEL,
     OPTION_SHAPE,
     OPTION_SCALE,
+    OPTION_WINDOW,
+    OPTION_STRIDE,
+    OPTION_VOCABULARY,
     OPTION_TEST,
     OPTION_JSON
 };
@@ -98,6 +103,11 @@ static const struct option csv_options[] = {
     {"gzip", required_argument, NULL, OPTION_GZIP},       {"source", required_argument, NULL, OPTION_SOURCE},
     {"licence", required_argument, NULL, OPTION_LICENCE}, {"label", required_argument, NULL, OPTION_LABEL},
     {"shape", required_argument, NULL, OPTION_SHAPE},     {"scale", required_argument, NULL, OPTION_SCALE},
+    {"test", required_argument, NULL, OPTION_TEST},       {NULL, 0, NULL, 0}};
+static const struct option text_options[] = {
+    {"gzip", required_argument, NULL, OPTION_GZIP},       {"source", required_argument, NULL, OPTION_SOURCE},
+    {"licence", required_argument, NULL, OPTION_LICENCE}, {"window", required_argument, NULL, OPTION_WINDOW},
+    {"stride", required_argument, NULL, OPTION_STRIDE},   {"vocabulary", required_argument, NULL, OPTION_VOCABULARY},
     {"test", required_argument, NULL, OPTION_TEST},       {NULL, 0, NULL, 0}};
 static const struct option info_options[] = {{"json", no_argument, NULL, OPTION_JSON}, {NULL, 0, NULL, 0}};
 
@@ -124,9 +134,16 @@ static int next_option(int argc, char **argv, const struct option *options, ls_e
     return code;
 }
 
-static ls_status parse_import(int argc, char **argv, const struct option *known, ls_import_csv_options *options,
-                              ls_err *err) {
+/* What the importers take besides; each reads its own. */
+typedef struct {
+    ls_import_csv_options csv; /* common and n_test are all importers' */
+    long window, stride;       /* stride 0: as window */
+    const char *vocabulary;
+} import_options;
+
+static ls_status parse_import(int argc, char **argv, const struct option *known, import_options *all, ls_err *err) {
     long number;
+    ls_import_csv_options *options = &all->csv;
     optind = 0;
     for (int code; (code = next_option(argc, argv, known, err)) != -1;) {
         switch (code) {
@@ -139,6 +156,9 @@ static ls_status parse_import(int argc, char **argv, const struct option *known,
             case OPTION_LABEL: LS_TRY(parse_label(optarg, &options->label, err)); break;
             case OPTION_SHAPE: LS_TRY(parse_shape(optarg, options, err)); break;
             case OPTION_SCALE: LS_TRY(parse_scale(optarg, &options->scale, err)); break;
+            case OPTION_WINDOW: LS_TRY(parse_int("window", optarg, 1, 1 << 24, &all->window, err)); break;
+            case OPTION_STRIDE: LS_TRY(parse_int("stride", optarg, 1, 1 << 24, &all->stride, err)); break;
+            case OPTION_VOCABULARY: all->vocabulary = optarg; break;
             case OPTION_TEST:
                 LS_TRY(parse_int("test", optarg, 0, INT64_MAX, &number, err));
                 options->n_test = (uint64_t)number;
@@ -344,25 +364,51 @@ static ls_status run_info(int argc, char **argv, ls_err *err) {
 
 /* ---- the verb ---- */
 
+static ls_status import_idx(char *const *files, size_t n, const import_options *o, ls_err *err) {
+    return ls_import_idx(files[0], (const char *const *)(files + 1), n - 1, &o->csv.common, err);
+}
+
+static ls_status import_csv(char *const *files, size_t n, const import_options *o, ls_err *err) {
+    (void)n;
+    return ls_import_csv(files[0], files[1], &o->csv, err);
+}
+
+static ls_status import_text(char *const *files, size_t n, const import_options *o, ls_err *err) {
+    (void)n;
+    const ls_import_text_options options = {.common = o->csv.common,
+                                            .window = (uint64_t)o->window,
+                                            .stride = (uint64_t)(o->stride > 0 ? o->stride : o->window),
+                                            .n_test = o->csv.n_test,
+                                            .vocabulary = o->vocabulary};
+    return ls_import_text(files[0], files[1], &options, err);
+}
+
+static const struct {
+    const char *word, *inputs;
+    bool many;
+    const struct option *options;
+    ls_status (*run)(char *const *files, size_t n, const import_options *o, ls_err *err);
+} formats[] = {{"idx", "a folder or files", true, common_options, import_idx},
+               {"csv", "one FILE.csv", false, csv_options, import_csv},
+               {"text", "one FILE.txt", false, text_options, import_text}};
+
 static ls_status run_import(int argc, char **argv, ls_err *err) {
-    bool csv = argc > 1 && strcmp(argv[1], "csv") == 0;
-    if (!csv && (argc < 2 || strcmp(argv[1], "idx") != 0)) {
-        return ls_fail(err, LS_EINPUT, "data import: \"%s\" is not a format; there are idx and csv",
+    size_t f = 0, n_formats = sizeof formats / sizeof formats[0];
+    while (f < n_formats && (argc < 2 || strcmp(argv[1], formats[f].word) != 0)) {
+        f++;
+    }
+    if (f == n_formats) {
+        return ls_fail(err, LS_EINPUT, "data import: \"%s\" is not a format; there are idx, csv and text",
                        argc > 1 ? argv[1] : "");
     }
-    ls_import_csv_options options = {.label = LS_CSV_LABEL_LAST};
-    LS_TRY(parse_import(argc - 1, argv + 1, csv ? csv_options : common_options, &options, err));
+    import_options options = {.csv = {.label = LS_CSV_LABEL_LAST}, .window = 64};
+    LS_TRY(parse_import(argc - 1, argv + 1, formats[f].options, &options, err));
     char **rest = argv + 1 + optind;
     int n = argc - 1 - optind;
-    if (n < 2 || (csv && n != 2)) {
-        return ls_fail(err, LS_EINPUT, "data import %s takes OUT.h5 and then %s", argv[1],
-                       csv ? "one FILE.csv" : "a folder or files");
+    if (n < 2 || (!formats[f].many && n != 2)) {
+        return ls_fail(err, LS_EINPUT, "data import %s takes OUT.h5 and then %s", argv[1], formats[f].inputs);
     }
-    if (csv) {
-        LS_TRY(ls_import_csv(rest[0], rest[1], &options, err));
-    } else {
-        LS_TRY(ls_import_idx(rest[0], (const char *const *)(rest + 1), (size_t)n - 1, &options.common, err));
-    }
+    LS_TRY(formats[f].run(rest, (size_t)n, &options, err));
     return tell_file(rest[0], NULL, NULL, err);
 }
 

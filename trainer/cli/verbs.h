@@ -19,7 +19,7 @@
       "loss and metrics of a trained model")                                                          \
     X(predict, "predict", "CHECKPOINT|RUN --data FILE.h5:/SPLIT --out FILE.h5 [--batch N]",           \
       "a trained model's outputs for every sample")                                                   \
-    X(data, "data", "import idx|csv OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
+    X(data, "data", "import idx|csv|text OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \
       "what is in a checkpoint, and whether it is whole")                                             \
