@@ -17,7 +17,14 @@ typedef struct {
 } ls_philox;
 
 /* The stream constants of the whole program: what the second word of a key is. */
-enum { LS_STREAM_INIT = 1, LS_STREAM_SHUFFLE = 2, LS_STREAM_LAYER = 3, LS_STREAM_SYNTHETIC = 4, LS_STREAM_AUGMENT = 5 };
+enum {
+    LS_STREAM_INIT = 1,
+    LS_STREAM_SHUFFLE = 2,
+    LS_STREAM_LAYER = 3,
+    LS_STREAM_SYNTHETIC = 4,
+    LS_STREAM_AUGMENT = 5,
+    LS_STREAM_SAMPLE = 6
+};
 
 static inline ls_philox ls_philox4x32(uint64_t key, uint64_t counter_lo, uint64_t counter_hi) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);

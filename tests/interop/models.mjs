@@ -225,6 +225,7 @@ export const families = {
         model: sequential('rearranged', [6, 5, 4], [
             ['ZeroPadding2D', { padding: [[1, 2], [0, 1]] }],
             ['Conv2D', { filters: 6, kernel_size: [2, 2] }],
+            ['PReLU', { shared_axes: [1, 2] }],
             ['UpSampling2D', { size: [2, 2], interpolation: 'nearest' }],
             ['Cropping2D', { cropping: [[1, 0], [2, 1]] }],
             ['Permute', { dims: [2, 3, 1] }],

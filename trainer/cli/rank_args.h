@@ -8,18 +8,24 @@
 #include "worker/reduce/team.h"
 
 /* name, word, whether it takes a value */
-#define LS_RANK_ARG_LIST(X)  \
-    X(RUN_DIR, "run-dir", 1) \
-    X(RESUME, "resume", 0)   \
-    X(SET, "set", 1)         \
-    X(PLUGIN, "plugin", 1)   \
-    X(QUIET, "quiet", 0)     \
-    X(CONTROL, "control", 1) \
-    X(TRACE, "trace", 1)     \
-    X(DATA, "data", 1)       \
-    X(OUT, "out", 1)         \
-    X(BATCH, "batch", 1)     \
-    X(JSON, "json", 0)
+#define LS_RANK_ARG_LIST(X)          \
+    X(RUN_DIR, "run-dir", 1)         \
+    X(RESUME, "resume", 0)           \
+    X(SET, "set", 1)                 \
+    X(PLUGIN, "plugin", 1)           \
+    X(QUIET, "quiet", 0)             \
+    X(CONTROL, "control", 1)         \
+    X(TRACE, "trace", 1)             \
+    X(DATA, "data", 1)               \
+    X(OUT, "out", 1)                 \
+    X(BATCH, "batch", 1)             \
+    X(JSON, "json", 0)               \
+    X(SEED_TEXT, "seed-text", 1)     \
+    X(LENGTH, "length", 1)           \
+    X(TEMPERATURE, "temperature", 1) \
+    X(SEED, "seed", 1)               \
+    X(VOCABULARY, "vocabulary", 1)   \
+    X(STATEFUL, "stateful", 0)
 
 enum {
 #define X(name, word, value) LS_ARG_##name,

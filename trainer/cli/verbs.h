@@ -19,6 +19,8 @@
       "loss and metrics of a trained model")                                                          \
     X(predict, "predict", "CHECKPOINT|RUN --data FILE.h5:/SPLIT --out FILE.h5 [--batch N]",           \
       "a trained model's outputs for every sample")                                                   \
+    X(generate, "generate", "CHECKPOINT|RUN --seed-text TEXT [--length N] [--temperature T]",         \
+      "text from a model that tells the next character")                                              \
     X(data, "data", "import idx|csv|text OUT.h5 FILE... | info FILE.h5[:/SPLIT]",                          \
       "make a data set, or tell what is in one")                                                      \
     X(checkpoint, "checkpoint", "show|digest|verify FILE | diff A B",                                 \

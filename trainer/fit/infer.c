@@ -34,26 +34,6 @@ ls_status ls_infer_request_read(ls_infer_request *out, const char *checkpoint, c
 
 /* ---- the checkpoint: rank 0 reads, the others are told its texts ---- */
 
-static ls_status find_file(const char *path, char **file, ls_err *err) {
-    char *final = ls_path_join(path, "final.h5");
-    if (ls_folder_exists(path) && ls_file_exists(final)) {
-        *file = final;
-        return LS_OK;
-    }
-    free(final);
-    return ls_checkpoint_resolve(path, file, err);
-}
-
-static ls_status read_checkpoint(const char *path, ls_checkpoint *c, char **file, ls_err *err) {
-    LS_TRY(find_file(path, file, err));
-    LS_TRY(ls_checkpoint_read(*file, c, err));
-    if (c->model_config == NULL) {
-        return ls_fail(err, LS_EINPUT, "%s: holds weights only; a full model (model.save, not save_weights) is needed",
-                       *file);
-    }
-    return LS_OK;
-}
-
 /* Rank 0's text or NULL to all. */
 static void share_text(ls_team *team, char **text) {
     bool present = *text != NULL;
@@ -127,7 +107,7 @@ static ls_status create_engine(ls_fit *f, const ls_infer_request *r, ls_err *err
 
 static ls_status open_all(ls_fit *f, const ls_infer_request *r, ls_checkpoint *c, char **file, bool compiled,
                           ls_err *err) {
-    ls_status mine = f->chief ? read_checkpoint(r->checkpoint, c, file, err) : LS_OK;
+    ls_status mine = f->chief ? ls_keras_read(r->checkpoint, c, file, err) : LS_OK;
     LS_TRY(ls_team_agree(f->team, mine, err));
     share_text(f->team, file);
     share_text(f->team, &c->model_config);

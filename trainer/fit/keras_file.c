@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/file.h"
 #include "common/memory.h"
+#include "storage/checkpoint_folder.h"
 #include "trainer/fit/fit_private.h"
 
 bool ls_keras_is_hdf5(const char *path) {
@@ -34,6 +36,26 @@ ls_status ls_keras_load_model(ls_json_doc *doc, const char *path, ls_err *err) {
                       path);
     ls_checkpoint_release(&file);
     return status;
+}
+
+static ls_status find_file(const char *path, char **file, ls_err *err) {
+    char *final = ls_path_join(path, "final.h5");
+    if (ls_folder_exists(path) && ls_file_exists(final)) {
+        *file = final;
+        return LS_OK;
+    }
+    free(final);
+    return ls_checkpoint_resolve(path, file, err);
+}
+
+ls_status ls_keras_read(const char *path, ls_checkpoint *out, char **file, ls_err *err) {
+    LS_TRY(find_file(path, file, err));
+    LS_TRY(ls_checkpoint_read(*file, out, err));
+    if (out->model_config == NULL) {
+        return ls_fail(err, LS_EINPUT, "%s: holds weights only; a full model (model.save, not save_weights) is needed",
+                       *file);
+    }
+    return LS_OK;
 }
 
 /* ---- weights ---- */

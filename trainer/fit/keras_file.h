@@ -14,6 +14,10 @@ bool ls_keras_is_hdf5(const char *path);
 /* The model's configuration: of a JSON file, or model_config of an HDF5 file. LS_EINPUT: neither, or weights only. */
 ls_status ls_keras_load_model(ls_json_doc *doc, const char *path, ls_err *err) LS_MUST_CHECK;
 
+/* A whole model: of a file, or of a run folder its final.h5, else its newest checkpoint. *file is the path, freed by
+ * the caller, and may be set on failure. LS_EINPUT: weights only. */
+ls_status ls_keras_read(const char *path, ls_checkpoint *out, char **file, ls_err *err) LS_MUST_CHECK;
+
 /*
  * Puts a file's weights into the engine, matched as Keras's load_weights does: the layers that have weights in their
  * order, and the weights of each in theirs; names do not count. `path` is the file, for messages. Counts on rank 0

@@ -6,9 +6,8 @@
  * "event" and "time" (Unix seconds); epochs and steps count from 1:
  *
  *   start       run_dir, pid, ranks, host, epochs, steps_per_epoch, resumed_from (a path, when resumed)
- *   progress    epoch, step, steps, samples_per_s, eta_s, loss, metrics {}      about once a second, and at an epoch's last step
- *   epoch       epoch, seconds, learning_rate, metrics {loss, val_loss, ...}
- *   checkpoint  path, epoch, step
+ *   progress    epoch, step, steps, samples_per_s, eta_s, loss, metrics {}      about once a second, and at an epoch's
+ * last step epoch       epoch, seconds, learning_rate, metrics {loss, val_loss, ...} checkpoint  path, epoch, step
  *   warning     message
  *   end         status (done, failed, stopped), exit_code, message
  *

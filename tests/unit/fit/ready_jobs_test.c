@@ -92,6 +92,10 @@ static void jobs_load(void **state) {
     assert_int_equal(mnist.batch_size, 128);
     assert_int_equal(mnist.epochs, 12);
     ls_job_release(&mnist);
+
+    ls_job text = load(AT("deploy/jobs/char_rnn.json"));
+    assert_int_equal(text.epochs, 30);
+    ls_job_release(&text);
 }
 
 int main(void) {
