@@ -27,7 +27,10 @@ struct ls_layer_class {
     int min_in, max_in; /* inputs that a call takes; max_in -1: any number */
     int spatial;        /* axes between batch and channels, for the classes that come in 1D, 2D and 3D; else 0 */
     bool masks;         /* its outputs carry the mask of its first input (Keras: supports_masking) */
-    const char *drop;   /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
+    const char
+        *call_inputs;      /* names of its inputs, where all but the first may come as call arguments: "query value" */
+    const char *call_keys; /* call arguments that it understands besides those of every layer */
+    const char *drop;      /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
     /* Adds nodes for one call. Called again for every further call of a shared layer; ls_builder_weight then returns
      * the weights made by the first. Propagates masks. Errors speak of config keys through ls_json_fail(call->config,
      * ...). */
@@ -59,9 +62,10 @@ ls_node *ls_builder_node(ls_builder *b, ls_layer *layer, const ls_operator *op, 
                          int n_in, ls_tensor *const *in, int n_weights, ls_weight *const *weights, int n_out,
                          const ls_shape *shapes);
 
-/* The layer's weight of that name ("cell/kernel": "kernel", with "cell/" in its path): made at the layer's first call, found again at later ones (shape must then agree).
- * `config` keys give initializer, regularizer and constraint: prefix "kernel" reads kernel_initializer,
- * kernel_regularizer, kernel_constraint; default_init is Keras's default ("glorot_uniform"). */
+/* The layer's weight of that name ("cell/kernel": "kernel", with "cell/" in its path): made at the layer's first call,
+ * found again at later ones (shape must then agree). `config` keys give initializer, regularizer and constraint: prefix
+ * "kernel" reads kernel_initializer, kernel_regularizer, kernel_constraint; default_init is Keras's default
+ * ("glorot_uniform"). */
 ls_status ls_builder_weight(ls_builder *b, ls_layer_call *call, const char *name, const char *prefix,
                             const char *default_init, const ls_shape *shape, ls_weight **out,
                             ls_err *err) LS_MUST_CHECK;

@@ -89,6 +89,9 @@
     X(alpha_dropout)            \
     X(maxout)                   \
     X(lambda)                   \
+    X(attention)                \
+    X(additive_attention)       \
+    X(multi_head_attention)     \
     X(activity_regularization)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;

@@ -127,6 +127,26 @@ static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
     return LS_OK;
 }
 
+/* Every call argument is one of `common` or of those that the layer's class lists. */
+static ls_status check_call_keys(const ls_layer_call *call, const char *const *common, size_t n_common, ls_err *err) {
+    const ls_layer_class *c = call->layer->class_;
+    char own[256];
+    const char *keys[MAX_KEYS];
+    size_t n = 0;
+    for (; n < n_common; n++) {
+        keys[n] = common[n];
+    }
+    int length = snprintf(own, sizeof own, "%s %s", c->call_inputs != NULL ? c->call_inputs : "",
+                          c->call_keys != NULL ? c->call_keys : "");
+    LS_ASSERT(length >= 0 && (size_t)length < sizeof own);
+    char *rest = NULL;
+    for (char *key = strtok_r(own, " ", &rest); key != NULL; key = strtok_r(NULL, " ", &rest)) {
+        LS_ASSERT(n < MAX_KEYS);
+        keys[n++] = key;
+    }
+    return ls_json_only_keys(call->kwargs, keys, n, err);
+}
+
 /* Call arguments of every layer; *off: called with training=False. */
 static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err) {
     static const char *const keys[] = {"training", "mask", "initial_state", "constants"};
@@ -134,7 +154,7 @@ static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err)
     if (!ls_json_present(call->kwargs)) {
         return LS_OK;
     }
-    LS_TRY(ls_json_only_keys(call->kwargs, keys, sizeof keys / sizeof keys[0], err));
+    LS_TRY(check_call_keys(call, keys, sizeof keys / sizeof keys[0], err));
     ls_json training = ls_json_member(call->kwargs, "training"), mask = ls_json_member(call->kwargs, "mask");
     if (json_is_true(training.value)) {
         return ls_json_fail(training, err,
@@ -373,8 +393,11 @@ static const char *last_part(const char *name) {
 }
 
 static ls_weight *find_weight(const ls_layer *layer, const char *name) {
-    for (int i = 0; i < layer->n_weights; i++) {
-        if (strcmp(layer->weights[i]->name, last_part(name)) == 0) {
+    size_t scope = strlen(layer->scope), length = strlen(name);
+    for (int i = 0; i < layer->n_weights; i++) { /* its path is "scope/name:0" */
+        const char *path = layer->weights[i]->path;
+        if (strncmp(path, layer->scope, scope) == 0 && path[scope] == '/' &&
+            strncmp(path + scope + 1, name, length) == 0 && strcmp(path + scope + 1 + length, ":0") == 0) {
             return layer->weights[i];
         }
     }

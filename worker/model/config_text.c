@@ -127,26 +127,42 @@ static json_t *ref(const ls_graph_spec *g, const ls_tensor_ref *r, const json_t 
     return list;
 }
 
-/* Keyword arguments that say something: nulls are Keras 3's way of saying nothing, and initial_state's tensors have
- * become inputs. */
-static json_t *kwargs_of(const ls_call_spec *call) {
+/* Keyword arguments that say something: nulls are Keras 3's way of saying nothing, and tensors among them have become
+ * inputs. */
+static json_t *kwargs_of(const ls_layer_class *class_, const ls_call_spec *call) {
     json_t *out = must(json_object());
     const char *key;
     json_t *value;
     json_object_foreach(call->kwargs.value, key, value) {
-        if (!json_is_null(value) && strcmp(key, "initial_state") != 0) {
+        if (!json_is_null(value) && strcmp(key, "initial_state") != 0 && !ls_word_listed(class_->call_inputs, key)) {
             set(out, key, json_deep_copy(value));
         }
     }
     return out;
 }
 
+/* Keras 2 writes the inputs of some layers, but the first, as keyword arguments. How many are left. */
+static int add_named_inputs(const ls_graph_spec *g, const ls_layer_class *class_, const ls_call_spec *call,
+                            json_t *kwargs) {
+    if (class_->call_inputs == NULL) {
+        return call->n_in;
+    }
+    char names[128], *rest = NULL;
+    snprintf(names, sizeof names, "%s", class_->call_inputs);
+    const char *name = strtok_r(names, " ", &rest);
+    for (int i = 1; i < call->n_in && (name = strtok_r(NULL, " ", &rest)) != NULL; i++) {
+        set(kwargs, name, ref(g, &call->in[i], NULL));
+    }
+    return call->n_in > 0 ? 1 : 0;
+}
+
 static json_t *inbound_nodes(const ls_graph_spec *g, const ls_layer_spec *layer) {
     json_t *nodes = must(json_array());
     for (int k = 0; k < layer->n_calls && !layer->is_input; k++) {
         const ls_call_spec *call = &layer->calls[k];
-        json_t *inputs = must(json_array()), *none = must(json_object()), *kwargs = kwargs_of(call);
-        for (int i = 0; i < call->n_in; i++) {
+        json_t *inputs = must(json_array()), *none = must(json_object()), *kwargs = kwargs_of(layer->class_, call);
+        int n = add_named_inputs(g, layer->class_, call, kwargs);
+        for (int i = 0; i < n; i++) {
             json_array_append_new(inputs, ref(g, &call->in[i], i == 0 ? kwargs : none));
         }
         json_array_append_new(nodes, inputs);

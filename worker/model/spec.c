@@ -227,8 +227,18 @@ static ls_status read_tensors(const ls_graph_spec *g, ls_json at, int depth, ls_
     return ls_json_fail(at, err, "expected a tensor, such as [\"layer\", 0, 0]");
 }
 
-/* Tensors among the keyword arguments (a recurrent layer's initial_state) are further inputs, after the others. */
-static ls_status read_kwargs_tensors(const ls_graph_spec *g, ls_call_spec *call, ls_err *err) {
+/* Tensors among the keyword arguments (a recurrent layer's initial_state, attention's value and key) are further
+ * inputs, after the others. */
+static ls_status read_kwargs_tensors(const ls_graph_spec *g, const ls_layer_class *class_, ls_call_spec *call,
+                                     ls_err *err) {
+    char names[128], *rest = NULL;
+    snprintf(names, sizeof names, "%s", class_->call_inputs != NULL ? class_->call_inputs : "");
+    for (char *name = strtok_r(names, " ", &rest); name != NULL; name = strtok_r(NULL, " ", &rest)) {
+        ls_json tensor = ls_json_member(call->kwargs, name);
+        if (ls_json_present(tensor)) {
+            LS_TRY(read_tensors(g, tensor, 0, call, err));
+        }
+    }
     ls_json state = ls_json_member(call->kwargs, "initial_state");
     if (ls_json_present(state)) {
         LS_TRY(read_tensors(g, state, 0, call, err));
@@ -258,7 +268,7 @@ static ls_status read_calls(ls_pool *pool, const ls_graph_spec *g, ls_layer_spec
         } else {
             LS_TRY(read_tensors(g, node, 0, call, err));
         }
-        LS_TRY(read_kwargs_tensors(g, call, err));
+        LS_TRY(read_kwargs_tensors(g, layer->class_, call, err));
         if (call->n_in == 0) {
             return ls_json_fail(node, err, "the call of layer \"%s\" has no input", layer->name);
         }

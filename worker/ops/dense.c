@@ -4,8 +4,9 @@
 static const ls_linear_labels labels = {"dense.forward", "dense.backward_weights", "dense.backward_data"};
 
 static ls_linear_desc describe(const ls_plan *p, const ls_node *node, double *flops) {
-    const ls_weight *kernel = node->weights[0]; /* (in, units) */
-    int64_t in = kernel->shape.dim[0], units = kernel->shape.dim[1];
+    /* (in, units), or the same numbers under more axes, as attention's heads have them */
+    const ls_shape *x = &node->in[0]->shape;
+    int64_t in = x->dim[x->rank - 1], units = ls_shape_elems(&node->weights[0]->shape) / in;
     int64_t n = (int64_t)ls_plan_elems(p, node->in[0]) / in;
     ls_dtype dtype = ls_plan_compute(p);
     ls_linear_desc d = {.src = ls_md_matrix(n, in, dtype), .dst = ls_md_matrix(n, units, dtype)};

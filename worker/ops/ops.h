@@ -41,7 +41,8 @@ extern const ls_operator ls_op_activation;
 /* A relu without ceiling, slope or threshold: what the heavy operators fuse. */
 bool ls_act_is_plain_relu(const ls_node *activation);
 
-/* y = x W + b over the last axis. in (.., in), W (in, units), b (units). */
+/* y = x W + b over the last axis. in (.., in), W (in, units), b (units); these may have more axes, with the same
+ * numbers of elements. */
 extern const ls_operator ls_op_dense;
 
 /* Convolution of 1 to 3 spatial axes. in (spatial.., C), kernel (k.., C/groups, filters), bias (filters).
@@ -200,6 +201,21 @@ typedef struct ls_activity_attr {
     double l1, l2;
 } ls_activity_attr;
 extern const ls_operator ls_op_activity;
+
+/* softmax over the last axis of (scale x - 1e9 where a place may not be looked at). in[0] scores (.., Tq, Tk); then, if
+ * they are there, masks of 0 and 1: of keys (Tk), of queries (Tq). causal: keys after the query are not looked at. */
+typedef struct ls_attention_attr {
+    float scale;
+    bool causal, key_mask, query_mask;
+} ls_attention_attr;
+extern const ls_operator ls_op_attention;
+
+/* y[t, s] = sum over d of w[d] tanh(c (q[t, d] + k[s, d])): in q (Tq, D), k (Tk, D), out (Tq, Tk). Weights, if they are
+ * there: c (one number), w (one number, or D); else 1. */
+typedef struct ls_additive_attr {
+    bool has_c, has_w;
+} ls_additive_attr;
+extern const ls_operator ls_op_additive_scores;
 
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;

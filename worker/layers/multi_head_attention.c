@@ -1,0 +1,167 @@
+/*
+ * MultiHeadAttention: query, value and key are projected into num_heads spaces, attention is paid in each, and what
+ * comes out is projected together. Axes between batch and features count as one.
+ *
+ * Weights: query, key, value kernel (features, heads, dim), bias (heads, dim); attention_output kernel (heads,
+ * value_dim, out), bias (out).
+ *
+ * Source: tf_keras/layers/attention/multi_head_attention.py; Vaswani et al., Attention Is All You Need, 2017.
+ */
+#include <math.h>
+
+#include "worker/layers/attention.h"
+#include "worker/layers/rows.h"
+#include "worker/ops/ops.h"
+
+typedef struct heads {
+    int64_t n, key_dim, value_dim;
+    bool use_bias;
+    ls_shape out; /* features of the output: "output_shape" */
+} heads;
+
+static ls_status read_config(const ls_layer_call *call, heads *h, ls_err *err) {
+    *h = (heads){.use_bias = true};
+    LS_TRY(ls_json_get_int(call->config, "num_heads", 1, INT32_MAX, &h->n, err));
+    LS_TRY(ls_json_get_int(call->config, "key_dim", 1, INT32_MAX, &h->key_dim, err));
+    h->value_dim = h->key_dim;
+    LS_TRY(ls_json_get_int(call->config, "value_dim", 1, INT32_MAX, &h->value_dim, err));
+    LS_TRY(ls_json_get_bool(call->config, "use_bias", &h->use_bias, err));
+    if (h->n == 0 || h->key_dim == 0) {
+        return ls_json_fail(call->config, err, "\"num_heads\" and \"key_dim\" must be given");
+    }
+    const ls_shape *query = &call->in[0]->shape;
+    size_t n = 0;
+    h->out = (ls_shape){.rank = 1, .dim = {query->dim[query->rank - 1]}};
+    LS_TRY(ls_json_get_ints(call->config, "output_shape", 1, LS_MAX_RANK - 2, h->out.dim, &n, err));
+    h->out.rank = n > 0 ? (int)n : 1;
+    return LS_OK;
+}
+
+/* attention_axes: null, or all the axes between batch and features. */
+static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
+    int64_t axes[LS_MAX_RANK];
+    size_t n = 0;
+    const ls_tensor *query = call->in[0], *value = call->in[1], *key = call->in[call->n_in - 1];
+    int rank = query->shape.rank;
+    bool fit = rank >= 2 && value->shape.rank >= 2 && key->shape.rank == value->shape.rank &&
+               query->rows == value->rows && query->rows == key->rows;
+    for (int i = 0; fit && i < key->shape.rank - 1; i++) {
+        fit = key->shape.dim[i] == value->shape.dim[i];
+    }
+    if (!fit) {
+        char q[96], v[96], k[96];
+        return ls_layer_fail(
+            call, err, "expects a query (batch, Tq, ..), a value and a key (batch, Tv, ..), found shapes %s, %s and %s",
+            ls_shape_text(&query->shape, true, q, sizeof q), ls_shape_text(&value->shape, true, v, sizeof v),
+            ls_shape_text(&key->shape, true, k, sizeof k));
+    }
+    LS_TRY(ls_json_get_ints(call->config, "attention_axes", -LS_MAX_RANK, LS_MAX_RANK, axes, &n, err));
+    bool all = n == 0 || n == (size_t)rank - 1;
+    for (size_t i = 0; all && i < n; i++) {
+        all = axes[i] == (int64_t)i + 1;
+    }
+    if (!all) {
+        return ls_json_fail(ls_json_member(call->config, "attention_axes"), err,
+                            "attention along some of the axes is not supported; expected null");
+    }
+    return LS_OK;
+}
+
+/* x W + b over the last axis, with weights PART/kernel and PART/bias; out: features, flat. */
+static ls_status project(ls_builder *b, ls_layer_call *call, const char *part, ls_tensor *in, const ls_shape *kernel,
+                         const ls_shape *bias, bool use_bias, ls_tensor **out, ls_err *err) {
+    ls_weight *weights[2];
+    char *name = ls_pool_printf(&ls_builder_model(b)->pool, "%s/kernel", part);
+    LS_TRY(ls_builder_weight(b, call, name, "kernel", "glorot_uniform", kernel, &weights[0], err));
+    if (use_bias) {
+        name = ls_pool_printf(&ls_builder_model(b)->pool, "%s/bias", part);
+        LS_TRY(ls_builder_weight(b, call, name, "bias", "zeros", bias, &weights[1], err));
+    }
+    ls_shape shape = in->shape;
+    shape.dim[shape.rank - 1] = ls_shape_elems(bias);
+    *out = ls_builder_node(b, call->layer, &ls_op_dense, NULL, 0, 1, &in, use_bias ? 2 : 1, weights, 1, &shape)->out[0];
+    return LS_OK;
+}
+
+/* (a, b, dim) -> (b, a, dim) */
+static ls_tensor *exchange(ls_builder *b, ls_layer_call *call, ls_tensor *t) {
+    ls_rearrange_attr a = {.source = {1, 0, 2}, .factor = {1, 1, 1}};
+    ls_shape out = {.rank = 3, .dim = {t->shape.dim[1], t->shape.dim[0], t->shape.dim[2]}};
+    return ls_builder_node(b, call->layer, &ls_op_rearrange, &a, sizeof a, 1, &t, 0, NULL, 1, &out)->out[0];
+}
+
+/* A tensor (T.., features) as (heads, T, dim). */
+static ls_status split(ls_builder *b, ls_layer_call *call, const char *part, ls_tensor *t, const heads *h, int64_t dim,
+                       ls_tensor **out, ls_err *err) {
+    int64_t features = t->shape.dim[t->shape.rank - 1], steps = ls_shape_elems(&t->shape) / features;
+    ls_shape kernel = {.rank = 3, .dim = {features, h->n, dim}}, bias = {.rank = 2, .dim = {h->n, dim}};
+    ls_shape flat = {.rank = 2, .dim = {steps, features}}, each = {.rank = 3, .dim = {steps, h->n, dim}};
+    if (t->shape.rank > 2) {
+        t = ls_builder_view(b, call->layer, t, t->rows, &flat);
+    }
+    LS_TRY(project(b, call, part, t, &kernel, &bias, h->use_bias, &t, err));
+    *out = exchange(b, call, ls_builder_view(b, call->layer, t, t->rows, &each));
+    return LS_OK;
+}
+
+static ls_tensor *mask_of(const ls_tensor *t) {
+    return t->shape.rank == 2 ? t->mask : NULL;
+}
+
+/* (heads, T, dim) together: (T.., out..) */
+static ls_status join(ls_builder *b, ls_layer_call *call, ls_tensor *t, const heads *h, ls_err *err) {
+    const ls_shape *query = &call->in[0]->shape;
+    int64_t steps = t->shape.dim[1];
+    ls_shape flat = {.rank = 2, .dim = {steps, h->n * h->value_dim}}, out = *query;
+    ls_shape kernel = {.rank = 2 + h->out.rank, .dim = {h->n, h->value_dim}};
+    if (query->rank - 1 + h->out.rank > LS_MAX_RANK) {
+        return ls_layer_fail(call, err, "its output would have more than %d axes", LS_MAX_RANK + 1);
+    }
+    out.rank = query->rank - 1 + h->out.rank;
+    for (int i = 0; i < h->out.rank; i++) {
+        kernel.dim[2 + i] = out.dim[query->rank - 1 + i] = h->out.dim[i];
+    }
+    t = exchange(b, call, t);
+    t = ls_builder_view(b, call->layer, t, t->rows, &flat);
+    LS_TRY(project(b, call, "attention_output", t, &kernel, &h->out, h->use_bias, &t, err));
+    call->out[0] = ls_builder_view(b, call->layer, t, t->rows, &out);
+    call->out[0]->mask = call->in[0]->mask;
+    return LS_OK;
+}
+
+static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
+    heads h;
+    bool causal, give_scores;
+    LS_TRY(check_inputs(call, err));
+    LS_TRY(read_config(call, &h, err));
+    LS_TRY(ls_attention_causal(call, NULL, &causal, &give_scores, err));
+    ls_tensor *query, *key, *value, *key_mask = NULL;
+    LS_TRY(split(b, call, "query", call->in[0], &h, h.key_dim, &query, err));
+    LS_TRY(split(b, call, "key", call->in[call->n_in - 1], &h, h.key_dim, &key, err));
+    LS_TRY(split(b, call, "value", call->in[1], &h, h.value_dim, &value, err));
+    if (call->in[1]->shape.rank == 2) { /* a masked value, or its key, is not looked at */
+        LS_TRY(ls_builder_merge_masks(b, call, call->n_in - 1, call->in + 1, &key_mask, err));
+    }
+    ls_tensor *weights =
+        ls_attention_weights(b, call, ls_attention_product(b, call, query, key, true),
+                             (float)(1 / sqrt((double)h.key_dim)), causal, key_mask, mask_of(call->in[0]));
+    ls_tensor *dropped = weights;
+    LS_TRY(ls_attention_dropout(b, call, &dropped, err));
+    LS_TRY(join(b, call, ls_attention_product(b, call, dropped, value, false), &h, err));
+    call->n_out = give_scores ? 2 : 1;
+    call->out[1] = weights;
+    return LS_OK;
+}
+
+const ls_layer_class ls_layer_multi_head_attention = {
+    .name = "MultiHeadAttention",
+    .keys =
+        "num_heads key_dim value_dim dropout use_bias output_shape attention_axes kernel_initializer bias_initializer "
+        "kernel_regularizer bias_regularizer kernel_constraint bias_constraint query_shape key_shape value_shape seed "
+        "flash_attention",
+    .call_inputs = "query value key",
+    .call_keys = "use_causal_mask return_attention_scores",
+    .min_in = 2,
+    .max_in = 3,
+    .drop = "query_shape key_shape value_shape flash_attention",
+    .build = build};
