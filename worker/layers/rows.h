@@ -89,6 +89,8 @@
     X(alpha_dropout)            \
     X(maxout)                   \
     X(lambda)                   \
+    X(rescaling)                \
+    X(normalization)            \
     X(attention)                \
     X(additive_attention)       \
     X(multi_head_attention)     \

@@ -217,6 +217,16 @@ typedef struct ls_additive_attr {
 } ls_additive_attr;
 extern const ls_operator ls_op_additive_scores;
 
+/* y = (x - shift) * factor + offset with n numbers each, n the product of the axes that are not shared. constants:
+ * (3, n), the model's; NULL: from the weights mean, variance (and count, unused), factor = 1 / max(sqrt(variance),
+ * 1e-7), or with invert the way back. */
+typedef struct ls_affine_attr {
+    unsigned shared_axes; /* bit i: axis i of the sample's shape */
+    bool invert;
+    const float *constants;
+} ls_affine_attr;
+extern const ls_operator ls_op_affine;
+
 /* The same numbers under another shape or row count: Flatten, Reshape, TimeDistributed's views. No attributes. */
 extern const ls_operator ls_op_view;
 

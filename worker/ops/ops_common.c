@@ -46,6 +46,24 @@ ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_
     return LS_OK;
 }
 
+size_t ls_ops_places(const ls_shape *shape, unsigned shared_axes, uint32_t *place) {
+    size_t step[LS_MAX_RANK], n = 1, n_elems = (size_t)ls_shape_elems(shape);
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        bool shared = shared_axes >> i & 1u;
+        step[i] = shared ? 0 : n;
+        n *= shared ? 1 : (size_t)shape->dim[i];
+    }
+    for (size_t e = 0; e < n_elems; e++) {
+        size_t rest = e, at = 0;
+        for (int i = shape->rank - 1; i >= 0; i--) {
+            at += rest % (size_t)shape->dim[i] * step[i];
+            rest /= (size_t)shape->dim[i];
+        }
+        place[e] = (uint32_t)at;
+    }
+    return n;
+}
+
 void ls_ops_parallel(int n_threads, size_t n, size_t chunk, ls_range_fn f, void *context) {
     size_t n_chunks = (n + chunk - 1) / chunk;
     if (n_threads <= 1 || n_chunks <= 1) {

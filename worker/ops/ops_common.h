@@ -69,6 +69,12 @@ static inline void ls_store_f32(ls_dtype dtype, void *to, size_t at, const float
     }
 }
 
+/* ---- broadcasting ---- */
+
+/* For each element of a sample of this shape its place in an array without the axes in shared_axes (bit i: axis i);
+ * place has room for all elements. Returns the array's size. */
+size_t ls_ops_places(const ls_shape *shape, unsigned shared_axes, uint32_t *place);
+
 /* ---- threads ---- */
 
 /*

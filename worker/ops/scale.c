@@ -24,27 +24,13 @@ static void destroy_state(void *state) {
 static scale_state *new_state(const ls_plan *p, const ls_node *node) {
     const ls_scale_attr *a = node->attr;
     const ls_shape *x = &node->in[0]->shape;
-    size_t step[LS_MAX_RANK], n_weights = 1;
-    for (int i = x->rank - 1; i >= 0; i--) {
-        bool shared = a->shared_axes >> i & 1u;
-        step[i] = shared ? 0 : n_weights;
-        n_weights *= shared ? 1 : (size_t)x->dim[i];
-    }
     scale_state *s = ls_xcalloc(1, sizeof *s);
     s->negative_only = a->negative_only;
     s->n_rows = (size_t)ls_plan_rows(p, node->in[0]);
     s->n_elems = (size_t)ls_shape_elems(x);
-    s->n_weights = n_weights;
     s->place = ls_xcalloc(s->n_elems, sizeof *s->place);
-    LS_ASSERT(n_weights == (size_t)ls_shape_elems(&node->weights[0]->shape));
-    for (size_t e = 0; e < s->n_elems; e++) {
-        size_t rest = e, at = 0;
-        for (int i = x->rank - 1; i >= 0; i--) {
-            at += rest % (size_t)x->dim[i] * step[i];
-            rest /= (size_t)x->dim[i];
-        }
-        s->place[e] = (uint32_t)at;
-    }
+    s->n_weights = ls_ops_places(x, a->shared_axes, s->place);
+    LS_ASSERT(s->n_weights == (size_t)ls_shape_elems(&node->weights[0]->shape));
     return s;
 }
 

@@ -2,8 +2,7 @@
  * Attention layers, built from their configurations: forward by formula in double, gradients by central differences;
  * masks as an operator's inputs and as they come through a model.
  */
-#include "tests/unit/worker/model_fixture.h"
-#include "tests/unit/worker/ops_fixture.h"
+#include "tests/unit/worker/model_ops_fixture.h"
 
 enum { N = 2, TQ = 3, TV = 4, D = 5, DV = 6 };
 
@@ -90,54 +89,23 @@ static void multi_head_reference(const fixture *f, double *const *in, double *co
     }
 }
 
-/* Runs a model that was built from its configuration in the fixture of operators. */
-static void check_model(ls_model *m, fx_reference reference, const void *data, ls_dtype compute) {
-    fixture f;
-    fx_init(&f, N);
-    f.reference_data = data;
-    f.compute = compute;
-    f.least = 1e-3; /* the gradient of the keys' bias is zero: all scores of a query move together */
-    f.model = *m;
-    f.model.outputs = &f.output;
-    assert_in_range(m->n_nodes, 1, FX_MAX);
-    memcpy(f.nodes, m->nodes, (size_t)m->n_nodes * sizeof *f.nodes);
-    memcpy(f.inputs, m->inputs, (size_t)m->n_inputs * sizeof *f.inputs);
-    memcpy(f.weights, m->weights, (size_t)m->n_weights * sizeof *f.weights);
-    fx_run(&f);
-    fx_check_forward(&f, reference);
-    fx_check_gradients(&f, reference);
-    for (int i = 0; i < m->n_weights; i++) {
-        free(f.weight[i]);
-    }
-    for (int i = 0; i < m->n_inputs; i++) {
-        free(f.in[i]);
-    }
-    ls_plan_destroy(f.plan);
-    ls_arena_destroy(f.arena);
-    f.plan = NULL;
-    f.arena = NULL;
-    f.model.n_weights = f.model.n_inputs = f.model.n_tensors = f.model.n_nodes = 0; /* the model's own to free */
-    fx_release(&f);
-    ls_model_destroy(m);
-}
-
 static void test_multi_head_attention(void **state) {
     (void)state;
     static const attention_case self = {2, 3, 3, D, true, false, true, false};
-    check_model(layer_model("MultiHeadAttention", ", \"num_heads\": 2, \"key_dim\": 3",
-                            "[\"q\", 0, 0, {\"value\": [\"v\", 0, 0]}]", 2),
-                multi_head_reference, &self, LS_F32);
+    fx_check_model(layer_model("MultiHeadAttention", ", \"num_heads\": 2, \"key_dim\": 3",
+                               "[\"q\", 0, 0, {\"value\": [\"v\", 0, 0]}]", 2),
+                   multi_head_reference, &self, N);
     static const attention_case full = {2, 3, 4, 7, true, true, true, true};
-    check_model(
+    fx_check_model(
         layer_model("MultiHeadAttention", ", \"num_heads\": 2, \"key_dim\": 3, \"value_dim\": 4, \"output_shape\": 7",
                     "[\"q\", 0, 0, {\"value\": [\"v\", 0, 0], \"key\": [\"k\", 0, 0], \"use_causal_mask\": "
                     "true, \"return_attention_scores\": false}]",
                     3),
-        multi_head_reference, &full, LS_F32);
+        multi_head_reference, &full, N);
     static const attention_case bare = {1, 2, 2, D, false, false, true, false};
-    check_model(layer_model("MultiHeadAttention", ", \"num_heads\": 1, \"key_dim\": 2, \"use_bias\": false",
-                            "[\"q\", 0, 0, {\"value\": [\"v\", 0, 0]}]", 2),
-                multi_head_reference, &bare, LS_F32);
+    fx_check_model(layer_model("MultiHeadAttention", ", \"num_heads\": 1, \"key_dim\": 2, \"use_bias\": false",
+                               "[\"q\", 0, 0, {\"value\": [\"v\", 0, 0]}]", 2),
+                   multi_head_reference, &bare, N);
 }
 
 /* ---- Attention, AdditiveAttention ---- */
@@ -184,7 +152,7 @@ static void check_dense(dense_case c) {
                    c.mode == CONCAT ? ", \"score_mode\": \"concat\"" : "", c.causal ? ", \"causal\": true" : "");
     const char *call = c.own_key ? "[\"q\", 0, 0, {}], [\"v\", 0, 0, {}], [\"k\", 0, 0, {}]"
                                  : "[\"q\", 0, 0, {\"training\": null}], [\"v\", 0, 0, {}]";
-    check_model(layer_model(names[c.mode], config, call, c.own_key ? 3 : 2), dense_reference, &c, LS_F32);
+    fx_check_model(layer_model(names[c.mode], config, call, c.own_key ? 3 : 2), dense_reference, &c, N);
     free(config);
 }
 

@@ -87,6 +87,12 @@ static const shape_case shape_cases[] = {
     {"4, 6", "Maxout", "\"num_units\": 2, \"axis\": 1", "(2, 6)", ""},
     {"4, 6", "ActivityRegularization", "\"l1\": 0.1", "(4, 6)", ""},
     {"4", "Dense", "\"units\": 3, \"activity_regularizer\": \"l2\"", "(3,)", "(4, 3) (3,)"},
+    {"4, 4, 3", "Rescaling", "\"scale\": 0.0039, \"offset\": -1", "(4, 4, 3)", ""},
+    {"4, 4, 3", "Rescaling", "\"scale\": [1, 2, 3], \"offset\": 0.0", "(4, 4, 3)", ""},
+    {"4, 3", "Normalization", "\"axis\": [-1], \"mean\": null, \"variance\": null", "(4, 3)", "(3,) (3,) ()"},
+    {"4, 3", "Normalization", "\"axis\": null", "(4, 3)", "() () ()"},
+    {"4, 3", "Normalization", "\"axis\": [1, 2], \"invert\": true", "(4, 3)", "(4, 3) (4, 3) ()"},
+    {"4, 3", "Normalization", "\"axis\": 1, \"mean\": [1, 2, 3, 4], \"variance\": 2", "(4, 3)", ""},
     {"4", "ThresholdedReLU", "\"theta\": 0.7", "(4,)", ""},
 };
 

@@ -53,7 +53,10 @@ static void shapes(void **state) {
     refused("4, 6", L("Cropping1D", ", \"cropping\": [2, 2]"), "leaves nothing", "(None, 4, 6)");
     refused("4, 6, 1", L("ZeroPadding2D", ", \"padding\": [[1, 2]]"), "2 pairs of whole numbers", "padding");
     refused("4", L("Embedding", ", \"input_dim\": 9"), "\"output_dim\" is missing", "layer \"x\"");
-    refused("4, 6", L("LayerNormalization", ", \"axis\": 1"), "expected the last axes", "(None, 4, 6)");
+    refused("4, 6", L("LayerNormalization", ", \"axis\": [1, -2]"), "expected different axes", "(None, 4, 6)");
+    refused("4, 6", L("Normalization", ", \"mean\": 1"), "\"mean\" and \"variance\" go together", "layer \"x\"");
+    refused("4, 6", L("Normalization", ", \"mean\": [1, 2], \"variance\": 1"), "expected one number or 6, found 2",
+            "mean");
     refused("4, 6", L("PReLU", ", \"shared_axes\": [3]"), "there is no axis 3", "shared_axes");
     refused("4, 6", L("Maxout", ", \"num_units\": 4"), "divide the channels", "(None, 4, 6)");
     refused("4", L("GaussianNoise", ""), "\"stddev\" is missing", "layer \"x\"");
