@@ -64,11 +64,14 @@ void _ZdlPvm(void *p, size_t n_bytes);
 void *_Znwm(size_t n_bytes) {
     size_t c = (n_bytes + STEP - 1) / STEP;
     c = c > 0 ? c : 1;
-    if (c < CLASSES && mine.first[c] != NULL) {
-        block *b = mine.first[c];
-        mine.first[c] = b->next;
-        mine.n[c]--;
-        return b;
+    /* malloc hands out a block one step larger where the rest would be too small for it; it lies in that class then. */
+    for (size_t k = c; k <= c + 1 && k < CLASSES; k++) {
+        if (mine.first[k] != NULL) {
+            block *b = mine.first[k];
+            mine.first[k] = b->next;
+            mine.n[k]--;
+            return b;
+        }
     }
     void *p = malloc(c < CLASSES ? c * STEP : n_bytes);
     if (p == NULL) {

@@ -215,39 +215,50 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     return judge(e, &v, mine, penalty, verdict, err);
 }
 
+typedef void (*after_forward)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n);
+
+static void infer_lane(ls_engine *e, lane_context *c, int lane, const ls_feed *feed, const uint32_t *index, size_t n,
+                       bool targets, after_forward after) {
+    size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
+    if (count == 0) {
+        return;
+    }
+    engine_plan *ep = ls_engine_plan(e, c, (int64_t)count, false, &c->err);
+    if (ep == NULL) {
+        c->status = c->err.status;
+        return;
+    }
+    ls_run run = {.n_samples = (int64_t)count,
+                  .n_threads = e->plan_threads,
+                  .seed = e->options.seed,
+                  .sample_index = index + first,
+                  .lane = lane - e->lane_first};
+    if (ep->prepared != e->weights_epoch) {
+        ls_plan_run_prepare(ep->plan, &run);
+        ep->prepared = e->weights_epoch;
+    }
+    fill(e, c, ep, feed, index + first, targets);
+    if (c->status == LS_OK) {
+        ls_plan_run_forward(ep->plan, &run);
+        after(e, lane, ep, first, count);
+    }
+}
+
 /* Forward passes of this rank's lanes in inference mode; each is handed to `after`. */
 static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, bool targets,
-                        void (*after)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n)) {
+                        after_forward after) {
     begin_contexts(e);
     int at_once = e->n_contexts;
-#pragma omp parallel for schedule(static, 1) num_threads(at_once) if (at_once > 1)
+    if (at_once == 1) { /* not an if clause: libgomp takes a team from the heap for a region of one thread */
+        for (int lane = e->lane_first; lane < e->lane_last; lane++) {
+            infer_lane(e, &e->contexts[0], lane, feed, index, n, targets, after);
+        }
+        return;
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(at_once)
     for (int i = 0; i < at_once; i++) {
-        lane_context *c = &e->contexts[i];
         for (int lane = e->lane_first + i; lane < e->lane_last; lane += at_once) {
-            size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
-            if (count == 0) {
-                continue;
-            }
-            engine_plan *ep = ls_engine_plan(e, c, (int64_t)count, false, &c->err);
-            if (ep == NULL) {
-                c->status = c->err.status;
-                continue;
-            }
-            ls_run run = {.n_samples = (int64_t)count,
-                          .n_threads = e->plan_threads,
-                          .seed = e->options.seed,
-                          .sample_index = index + first,
-                          .lane = lane - e->lane_first};
-            if (ep->prepared != e->weights_epoch) {
-                ls_plan_run_prepare(ep->plan, &run);
-                ep->prepared = e->weights_epoch;
-            }
-            fill(e, c, ep, feed, index + first, targets);
-            if (c->status != LS_OK) {
-                continue;
-            }
-            ls_plan_run_forward(ep->plan, &run);
-            after(e, lane, ep, first, count);
+            infer_lane(e, &e->contexts[i], lane, feed, index, n, targets, after);
         }
     }
 }

@@ -76,26 +76,38 @@ static double mask_factor(const float *mask, int64_t n) {
     return valid > 0 ? (double)n / valid : 0;
 }
 
-static void loss_kernel(const ls_call *c, const ls_run *run) {
+static void loss_row(const ls_call *c, double scale, double factor, size_t target_bytes, int64_t r) {
     const loss_state *s = c->state;
     const float *prediction = c->args[LOSS_PREDICTION].p, *weight = c->args[LOSS_WEIGHT].p;
     const float *mask = c->args[LOSS_MASK].p;
     const char *target = c->args[LOSS_TARGET].p;
-    double *row_loss = c->args[LOSS_ROWS].p, *sums = (double *)c->args[LOSS_SUMS].p + s->at;
+    double *row_loss = c->args[LOSS_ROWS].p;
     float *gradient = c->args[LOSS_GRADIENT].p;
+    float *dp = gradient != NULL ? gradient + r * s->n : NULL;
+    double counts = mask != NULL ? mask[r / (s->rows_per_sample / s->n_steps)] * factor : 1;
+    float row_scale = (float)(counts * (weight != NULL ? scale * weight[r / s->rows_per_sample] : scale));
+    row_loss[r] = counts * (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
+                               s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
+}
+
+static void loss_kernel(const ls_call *c, const ls_run *run) {
+    const loss_state *s = c->state;
+    const float *weight = c->args[LOSS_WEIGHT].p, *mask = c->args[LOSS_MASK].p;
+    const double *row_loss = c->args[LOSS_ROWS].p;
+    double *sums = (double *)c->args[LOSS_SUMS].p + s->at;
     const int64_t n_rows = s->n_samples * s->rows_per_sample;
     const size_t target_bytes = s->loss->class_->sparse ? sizeof(int32_t) : (size_t)s->n * sizeof(float);
     const double scale = s->loss_weight * run->grad_scale / (double)s->rows_per_sample;
     const double factor = mask != NULL ? mask_factor(mask, s->n_samples * s->n_steps) : 1;
-    const int64_t rows_per_step = mask != NULL ? s->rows_per_sample / s->n_steps : 1;
-#pragma omp parallel for num_threads(run->n_threads) if (run->n_threads > 1 && n_rows >= 64)
-    for (int64_t r = 0; r < n_rows; r++) {
-        float *dp = gradient != NULL ? gradient + r * s->n : NULL;
-        double counts = mask != NULL ? mask[r / rows_per_step] * factor : 1;
-        float row_scale = (float)(counts * (weight != NULL ? scale * weight[r / s->rows_per_sample] : scale));
-        row_loss[r] =
-            counts * (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
-                         s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
+    if (run->n_threads > 1 && n_rows >= 64) {
+#pragma omp parallel for num_threads(run->n_threads)
+        for (int64_t r = 0; r < n_rows; r++) {
+            loss_row(c, scale, factor, target_bytes, r);
+        }
+    } else { /* not an if clause: libgomp takes a team from the heap for a region of one thread */
+        for (int64_t r = 0; r < n_rows; r++) {
+            loss_row(c, scale, factor, target_bytes, r);
+        }
     }
     double total = 0; /* one fixed order, whatever the threads */
     for (int64_t i = 0; i < s->n_samples; i++) {
