@@ -165,6 +165,7 @@ static ls_status validate(ls_fit *f, ls_err *err) {
         size_t n = feed->n_samples - first < batch ? feed->n_samples - first : batch;
         ls_verdict v = {.sums = f->step_sums};
         ls_progress_phase(f->team->progress, LS_DOING_VALIDATE, f->step);
+        (void)ls_fault_at(f->fault_validate); /* nothing that could fail */
         status = ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n,
                                          ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err);
         for (int i = 0; status == LS_OK && i < f->n_sums; i++) {

@@ -12,7 +12,8 @@
  * Random numbers, the order of samples and sums depend on seed, epoch and step only; so does the result, with lanes.
  *
  * Faults for tests: LOCKSTEP_FAULT (common/fault.h) knows the places "rankR.step" (passed before each step by rank R;
- * any action, fail: as a bad sample), "rankR.nan" (fail: a NaN among the inputs of that step).
+ * any action, fail: as a bad sample), "rankR.nan" (fail: a NaN among the inputs of that step), "rankR.validate" (before
+ * each step of validation; fail: nothing).
  */
 #ifndef LS_FIT_FIT_H
 #define LS_FIT_FIT_H

@@ -55,7 +55,7 @@ typedef struct ls_fit {
     int64_t started_ns; /* this epoch, or its rest after a resume */
     size_t seen;        /* samples since then */
     double trained_samples_per_s;
-    char fault_step[32], fault_nan[32];
+    char fault_step[32], fault_nan[32], fault_validate[32];
 
     /* The chief's. */
     ls_run_folder run;

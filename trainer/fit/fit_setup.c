@@ -297,6 +297,7 @@ static ls_status start_state(ls_fit *f, ls_err *err) {
     f->step = (uint64_t)(f->epoch * f->steps);
     snprintf(f->fault_step, sizeof f->fault_step, "rank%d.step", f->team->rank);
     snprintf(f->fault_nan, sizeof f->fault_nan, "rank%d.nan", f->team->rank);
+    snprintf(f->fault_validate, sizeof f->fault_validate, "rank%d.validate", f->team->rank);
     LS_TRY(ls_team_agree(f->team, ls_callbacks_call(&f->callbacks, LS_TRAIN_BEGIN, &f->moment, err), err));
     bool found = false;
     if (f->request->resume) {
