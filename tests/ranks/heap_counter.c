@@ -10,7 +10,6 @@
  *
  * and where the first few allocations since the last mark came from, as MODULE+OFFSET for addr2line.
  */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
 #include <stdatomic.h>
