@@ -96,7 +96,14 @@ static ls_status parse_metrics(ls_json config, const ls_model *model, ls_compile
 ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) {
     int cap = compile->n_metrics;
     LS_TRY(add_metric(at, model, 0, compile, &cap, err));
-    const char *name = compile->metrics[compile->n_metrics - 1].name;
+    const ls_metric *m = &compile->metrics[compile->n_metrics - 1];
+    const ls_loss_class *loss = compile->losses[0].class_;
+    if (loss != NULL && loss->sparse != m->class_->sparse) {
+        return ls_json_fail(at, err, "its targets are %s, those of the loss \"%s\" are %s; use another loss",
+                            m->class_->sparse ? "class numbers" : "one number an output", loss->name,
+                            loss->sparse ? "class numbers" : "one number an output");
+    }
+    const char *name = m->name;
     for (int i = 0; i + 1 < compile->n_metrics; i++) {
         if (strcmp(compile->metrics[i].name, name) == 0) {
             compile->n_metrics--;

@@ -29,7 +29,7 @@ ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *ou
 void ls_compile_release(ls_compile *compile);
 
 /* Adds a metric of the first output unless one of that name is there. LS_EINPUT: `at`, whose value is the name or
- * object, is no metric. */
+ * object, is no metric, or takes other targets than the loss. */
 ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) LS_MUST_CHECK;
 
 #endif
