@@ -12,11 +12,12 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "worker/reduce/cores.h"
+#include "worker/reduce/launcher.h"
 #include "worker/reduce/team_private.h"
 
-/* How long the others may take to come to the end (rank 0 may have a checkpoint to write), and how long MPI_Finalize
- * and MPI_Abort may take. */
-enum { FINISH_S = 600, FINALIZE_S = 60, ABORT_S = 5 };
+/* How long the others may take to come to the end (rank 0 may have a checkpoint to write), and how long MPI_Finalize,
+ * MPI_Abort and the launcher that it tells may take. */
+enum { FINISH_S = 600, FINALIZE_S = 60, ABORT_S = 5, LAUNCHER_S = 10 };
 
 /* The program's own exit code for "did not come to an end": async-signal-safe, for a deadline's handler. */
 static volatile sig_atomic_t deadline_code = 1;
@@ -252,6 +253,9 @@ void ls_team_abort_with(ls_team *team, ls_status status, const char *sentence, i
     /* Before the first word: standard error may be what everything is stuck on. */
     deadline_victim = victim;
     set_deadline(ABORT_S, code, "");
+    if (team != NULL && team->size > 1) {
+        ls_launcher_give_up_after(LAUNCHER_S);
+    }
     if (sentence != NULL) {
         ls_error("%s", sentence);
     }
