@@ -14,8 +14,9 @@
 #define SECOND ((int64_t)1000000000)
 
 /* How much longer than the limit, in seconds: what a watchdog sees with its own eyes comes first, then what is known
- * from hearsay, so that the one who knows best speaks. */
-enum { GRACE_OWN = 1, GRACE_REMOTE = 2, GRACE_HEARSAY = 4, GRACE_ANYBODY = 6, GRACE_TOLD = 10 };
+ * from hearsay, so that the one who knows best speaks. Once one has spoken, mpirun takes two or three seconds to end
+ * the ranks of other hosts. */
+enum { GRACE_OWN = 1, GRACE_REMOTE = 4, GRACE_HEARSAY = 6, GRACE_ANYBODY = 8, GRACE_TOLD = 10 };
 
 /* What the watchdogs of a node share. */
 typedef struct {
