@@ -177,10 +177,10 @@ ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool
     if (!go) {
         return LS_OK;
     }
-    ls_progress_phase(f->team->progress, LS_DOING_CHECKPOINT, f->step);
     if (!weights_only) {
-        ls_engine_gather(f->engine);
+        ls_engine_gather(f->engine); /* all ranks: a lost host is noticed within the limit of a step, not of a disk */
     }
+    ls_progress_phase(f->team->progress, LS_DOING_CHECKPOINT, f->step);
     (void)err; /* a checkpoint that cannot be written is no reason to lose the run: said now, and again at the end */
     ls_err mine = LS_ERR_INIT;
     if (f->chief && submit(f, path, weights_only, &mine) != LS_OK) {

@@ -25,14 +25,19 @@ ls_exchange *ls_exchange_create(ls_team *team) {
     return x;
 }
 
-void ls_exchange_destroy(ls_exchange *x) {
-    if (x == NULL) {
-        return;
-    }
+void ls_exchange_clear(ls_exchange *x) {
     for (int i = 0; i < x->n; i++) {
         LS_ASSERT(!x->active[i]);
         MPI_Request_free(&x->requests[i]);
     }
+    x->n = 0;
+}
+
+void ls_exchange_destroy(ls_exchange *x) {
+    if (x == NULL) {
+        return;
+    }
+    ls_exchange_clear(x);
     MPI_Type_free(&x->unit);
     MPI_Comm_free(&x->comm);
     free(x->requests);

@@ -27,6 +27,9 @@ void ls_exchange_destroy(ls_exchange *x);
 int ls_exchange_send(ls_exchange *x, int peer, int tag, const void *bytes, size_t n_bytes);
 int ls_exchange_receive(ls_exchange *x, int peer, int tag, void *bytes, size_t n_bytes);
 
+/* Local: forgets all messages, none of which may be under way. The next one is number 0 again. */
+void ls_exchange_clear(ls_exchange *x);
+
 /* Lets the message begin; the bytes must then be left alone until it is done. */
 void ls_exchange_start(ls_exchange *x, int message);
 /* Whether it is done (or was never started). Also gives MPI the occasion to get on with all others. */

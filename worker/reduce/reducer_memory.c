@@ -249,6 +249,7 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
     if (status == LS_OK) {
         describe_slices(r);
         describe_mail(r);
+        r->moves = ls_exchange_create(r->team);
     }
     for (int i = 0; i < t->n_local; i++) {
         ls_lane_schedule_release(&schedules[i]);
@@ -261,6 +262,7 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
 void ls_reducer_free(ls_reducer *r) {
     ls_exchange_destroy(r->slices);
     ls_exchange_destroy(r->mail);
+    ls_exchange_destroy(r->moves);
     free_news(r, &r->verdicts);
     free_news(r, &r->norms);
     for (int i = 0; i < r->n_own; i++) {

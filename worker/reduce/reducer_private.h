@@ -104,7 +104,7 @@ struct ls_reducer {
     int n_own, n_help;
     ls_own *own;   /* in bucket order */
     ls_help *help; /* in bucket order */
-    ls_exchange *slices, *mail;
+    ls_exchange *slices, *mail, *moves; /* of gradients and parameters; of news; of optimizer slots */
     ls_news verdicts, norms;
     char *private_memory;
 

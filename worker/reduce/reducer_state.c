@@ -1,4 +1,7 @@
 /* Parameters and optimizer slots between nodes, between steps: for checkpoints, resumes and first values. */
+#include <stdlib.h>
+
+#include "common/memory.h"
 #include "worker/reduce/reducer_private.h"
 
 void ls_reducer_broadcast_params(ls_reducer *r) {
@@ -8,11 +11,10 @@ void ls_reducer_broadcast_params(ls_reducer *r) {
     ls_team_node_barrier(r->team);
 }
 
-/* One optimizer slot's slices between their owners on other nodes and those who help these on rank 0's node. */
-static void move_slot(ls_reducer *r, float *slot, bool gather) {
+/* Begins to move one optimizer slot's slices between their owners on other nodes and those who help these on rank 0's
+ * node; appends the other side of each message to peers. */
+static void start_slot(ls_reducer *r, float *slot, bool gather, int **peers, int *n, int *cap) {
     ls_team *t = r->team;
-    ls_exchange *x = ls_exchange_create(t);
-    int n = 0;
     for (int b = 0; b < r->o.n_buckets; b++) {
         for (int owner = t->node_first[1]; owner < t->size; owner++) {
             ls_slice s = ls_reducer_slice(r, b, owner);
@@ -20,29 +22,36 @@ static void move_slot(ls_reducer *r, float *slot, bool gather) {
             if (s.n == 0 || (t->rank != from && t->rank != to)) {
                 continue;
             }
-            int message = t->rank == from ? ls_exchange_send(x, to, b, slot + s.first, s.n * sizeof(float))
-                                          : ls_exchange_receive(x, from, b, slot + s.first, s.n * sizeof(float));
-            ls_exchange_start(x, message);
-            n++;
+            int message = t->rank == from ? ls_exchange_send(r->moves, to, b, slot + s.first, s.n * sizeof(float))
+                                          : ls_exchange_receive(r->moves, from, b, slot + s.first, s.n * sizeof(float));
+            LS_ASSERT(message == *n);
+            ls_exchange_start(r->moves, message);
+            LS_PUSH(*peers, *n, *cap, t->rank == from ? to : from);
         }
     }
-    ls_wait w = ls_wait_begin(t->progress, t->oversubscribed);
-    ls_wait_for(&w, t->rank == 0 ? LS_ANYBODY : 0, true);
-    for (int i = 0; i < n; i++) {
-        while (!ls_exchange_done(x, i)) {
-            ls_wait_pause(&w);
-        }
-    }
-    ls_wait_end(&w);
-    ls_exchange_destroy(x);
 }
 
 static void move_slots(ls_reducer *r, bool gather) {
-    ls_team_node_barrier(r->team); /* what neighbours wrote is there */
-    for (int i = 0; r->team->n_nodes > 1 && i < r->o.n_slots; i++) {
-        move_slot(r, r->slots[i], gather);
+    ls_team *t = r->team;
+    ls_team_node_barrier(t); /* what neighbours wrote is there */
+    int *peers = NULL, n = 0, cap = 0;
+    for (int i = 0; t->n_nodes > 1 && i < r->o.n_slots; i++) {
+        start_slot(r, r->slots[i], gather, &peers, &n, &cap);
     }
-    ls_team_node_barrier(r->team);
+    ls_wait w = ls_wait_begin(t->progress, t->oversubscribed);
+    for (int i = 0; i < n; i++) {
+        ls_wait_for(&w, peers[i], true);
+        while (!ls_exchange_done(r->moves, i)) {
+            ls_wait_pause(&w);
+        }
+        ls_wait_reset(&w);
+    }
+    ls_wait_end(&w);
+    free(peers);
+    if (t->n_nodes > 1) {
+        ls_exchange_clear(r->moves);
+    }
+    ls_team_node_barrier(t);
 }
 
 void ls_reducer_gather_slots(ls_reducer *r) {

@@ -8,7 +8,7 @@
 
 /* Bytes a message, well below the 2^31 that an MPI count can say. */
 enum { PIECE = 1 << 28 };
-enum { TAG_GATHER = 1 };
+enum { TAG_GATHER = 1, TAG_BCAST };
 
 /* Some ranks that talk: the team, or those of this node. */
 typedef struct {
@@ -38,12 +38,32 @@ static int piece(size_t n_bytes) {
     return (int)(n_bytes < PIECE ? n_bytes : PIECE);
 }
 
+/* Down a binomial tree: in its places (root first), the one below p in reach 1, 2, 4, ... is p + reach. */
 static void bcast(ls_team *team, circle c, int root, void *bytes, size_t n_bytes) {
+    enum { MOST = 32 };
+    int place = (c.rank - root + c.size) % c.size, reach = 1;
+    while (reach < c.size && (place & reach) == 0) {
+        reach *= 2;
+    }
+    int above = (place - reach + root + c.size) % c.size;
     for (size_t at = 0; at < n_bytes && c.size > 1; at += PIECE) {
-        MPI_Request request;
-        MPI_Ibcast((char *)bytes + at, piece(n_bytes - at), MPI_BYTE, root, c.comm, &request);
-        /* It comes down a tree of ranks, and the root waits for those that take it. */
-        ls_team_wait(team, &request, c.rank == root ? LS_ANYBODY : c.base + root, true);
+        char *part = (char *)bytes + at;
+        int n_part = piece(n_bytes - at), n = 0, below[MOST];
+        MPI_Request requests[MOST];
+        if (place != 0) {
+            MPI_Irecv(part, n_part, MPI_BYTE, above, TAG_BCAST, c.comm, &requests[0]);
+            ls_team_wait(team, &requests[0], c.base + above, true);
+        }
+        for (int step = reach / 2; step > 0; step /= 2) {
+            if (place + step < c.size) {
+                below[n] = (place + step + root) % c.size;
+                MPI_Isend(part, n_part, MPI_BYTE, below[n], TAG_BCAST, c.comm, &requests[n]);
+                n++;
+            }
+        }
+        for (int i = 0; i < n; i++) {
+            ls_team_wait(team, &requests[i], c.base + below[i], true);
+        }
     }
 }
 
