@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""keras_files.py FOLDER: two models in every spelling of Keras's HDF5 files that its versions, and h5py's, have written.
+"""keras_files.py FOLDER: three models in every spelling of Keras's HDF5 files that its versions, and h5py's, have written.
 
-cnn__SPELLING.h5 is a Sequential model, branches__SPELLING.h5 a Functional one; all files of a model hold the same
+cnn__SPELLING.h5 is a Sequential model, branches__SPELLING.h5 a Functional one, text__SPELLING.h5 a recurrent one; all files of a model hold the same
 weights, so that a reader must predict the same from each. SPELLING "keras2" is what TensorFlow 2.11 writes.
 """
 import copy
@@ -79,6 +79,31 @@ BRANCHES = {"class_name": "Functional", "config": {"name": "branches", "trainabl
 BRANCHES_WEIGHTS = {
     "left": [], "right": [], "tower": [("kernel", draw(4, 6)), ("bias", draw(6))], "join": [],
     "out": [("kernel", draw(12, 2)), ("bias", draw(2))]}
+
+LSTM = {"class_name": "LSTM", "config": {
+    "name": "lstm", "trainable": True, "dtype": "float32", "return_sequences": False, "return_state": False,
+    "go_backwards": False, "stateful": False, "unroll": False, "time_major": False, "units": 4, "activation": "tanh",
+    "recurrent_activation": "sigmoid", "use_bias": True,
+    "kernel_initializer": initializer("GlorotUniform", seed=None),
+    "recurrent_initializer": initializer("Orthogonal", gain=1.0, seed=None), "bias_initializer": initializer("Zeros"),
+    "unit_forget_bias": True, "kernel_regularizer": None, "recurrent_regularizer": None, "bias_regularizer": None,
+    "activity_regularizer": None, "kernel_constraint": None, "recurrent_constraint": None, "bias_constraint": None,
+    "dropout": 0.0, "recurrent_dropout": 0.0, "implementation": 2}}
+TEXT = {"class_name": "Sequential", "config": {"name": "text", "layers": [
+    input_layer("words_input", [7]),
+    {"class_name": "Embedding", "config": {
+        "name": "words", "trainable": True, "batch_input_shape": [None, 7], "dtype": "float32", "input_dim": 9,
+        "output_dim": 5, "embeddings_initializer": initializer("RandomUniform", minval=-0.05, maxval=0.05, seed=None),
+        "embeddings_regularizer": None, "activity_regularizer": None, "embeddings_constraint": None,
+        "mask_zero": False, "input_length": 7}},
+    {"class_name": "Bidirectional", "config": {
+        "name": "both", "trainable": True, "dtype": "float32", "layer": LSTM, "merge_mode": "concat"}},
+    dense("verdict", 2, "softmax")]}}
+TEXT_WEIGHTS = {
+    "words": [("embeddings", draw(9, 5))],
+    "both": [(f"{way}_lstm/lstm_cell/{name}", draw(*shape)) for way in ("forward", "backward")
+             for name, shape in (("kernel", (5, 16)), ("recurrent_kernel", (4, 16)), ("bias", (16,)))],
+    "verdict": [("kernel", draw(8, 2)), ("bias", draw(2))]}
 
 TRAINING = {"loss": "mean_squared_error", "metrics": [["mae"]], "weighted_metrics": None, "loss_weights": None,
             "optimizer_config": {"class_name": "Custom>Adam", "config": {
@@ -199,8 +224,16 @@ def keras3(config):
         if layer["class_name"] == "BatchNormalization":
             c["axis"] = c["axis"][0]
             c["synchronized"] = False
-            c.update(renorm=False)
-            del c["renorm"]
+        if layer["class_name"] == "LSTM":
+            del c["time_major"], c["implementation"]
+            c.update(zero_output_for_mask=False, seed=None)
+        if layer["class_name"] == "Embedding":
+            del c["input_length"]
+        if layer["class_name"] == "Bidirectional":
+            change(c["layer"])
+            c["backward_layer"] = copy.deepcopy(c["layer"])
+            c["backward_layer"]["config"].update(go_backwards=True, name="backward_lstm")
+            c["layer"]["config"]["name"] = "forward_lstm"
         if layer["class_name"] == "LeakyReLU":
             c["negative_slope"] = c.pop("alpha")
         for key, value in c.items():
@@ -242,7 +275,8 @@ def packed(group, name, array):
 
 
 def both(folder, spelling, change=lambda config: config, **how):
-    for name, config, weights in (("cnn", CNN, CNN_WEIGHTS), ("branches", BRANCHES, BRANCHES_WEIGHTS)):
+    for name, config, weights in (("cnn", CNN, CNN_WEIGHTS), ("branches", BRANCHES, BRANCHES_WEIGHTS),
+                                  ("text", TEXT, TEXT_WEIGHTS)):
         write(os.path.join(folder, f"{name}__{spelling}.h5"), change(config), weights, **how)
 
 

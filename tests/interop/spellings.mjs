@@ -10,8 +10,12 @@ import { check, finish, must, run, writeData, writeJob } from './lockstep.mjs';
 const TOLERANCE = 1e-5;
 const MODELS = {
     cnn: { data: { x: { shape: [8, 8, 2] }, y: { shape: [3] } }, output: 'scores' },
+    text: { data: { x: { shape: [7], classes: 9 }, y: { shape: [2] } }, output: 'verdict' },
     branches: { data: { left: { shape: [4] }, right: { shape: [4] }, y: { shape: [2] } }, output: 'out' },
 };
+
+// Spellings of the configuration.
+const CONFIGURED = /__keras|no_versions|short_nodes|encodings|optimizer|weights_only/;
 
 // Debian's Python, which has Debian's h5py.
 const made = spawnSync('/usr/bin/python3', [fileURLToPath(new URL('keras_files.py', import.meta.url)), '.'], {
@@ -52,7 +56,8 @@ for (const [model, { data }] of Object.entries(MODELS)) {
     const first = `${model}__keras2.h5`;
     const start = trainOn({ model: first, data: { train: `${model}.h5:/train` } });
 
-    const files = fs.readdirSync('.').filter((f) => f.startsWith(`${model}__`));
+    // How strings and arrays are stored is nothing to a model: one of them goes through all of it.
+    const files = fs.readdirSync('.').filter((f) => f.startsWith(`${model}__`) && (model === 'cnn' || CONFIGURED.test(f)));
     for (const file of files.filter((f) => !f.includes('weights_only'))) {
         await check(`${file} predicts`, () => {
             const worst = difference(outputOf(file, model), reference);

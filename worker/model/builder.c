@@ -260,14 +260,16 @@ ls_status ls_builder_inner_as(ls_builder *b, const ls_layer_call *call, ls_json 
         LS_TRY(ls_json_get_string(config, "name", &name, err));
     }
     name = name != NULL ? name : class_name;
-    if (prefix[0] != '\0') {
+    size_t n_prefix = strlen(prefix);
+    if (n_prefix > 0) {
+        name += strncmp(name, prefix, n_prefix) == 0 ? n_prefix : 0; /* Keras 3 writes the name with it */
         name = ls_pool_printf(&b->model->pool, "%s%s", prefix, name);
     }
     *inner = ls_builder_child(parent, name);
     if (*inner == NULL) {
         /* A nested model reads its whole object, other layers their configuration. */
         *inner = ls_builder_new_layer(b, parent, name, class_, config);
-        if (prefix[0] != '\0') {
+        if (n_prefix > 0) {
             (*inner)->scope = ls_pool_printf(&b->model->pool, "%s/%s", parent->scope, name);
         }
     }
