@@ -79,6 +79,9 @@ ls_status ls_builder_stat(ls_builder *b, ls_layer_call *call, const char *name, 
 ls_status ls_builder_activation(ls_builder *b, ls_layer_call *call, const char *key, const char *default_name,
                                 ls_tensor **io, ls_err *err) LS_MUST_CHECK;
 
+/* The class's build, with "data_format" seen to: build functions see tensors channels last. */
+ls_status ls_layer_build(ls_builder *b, ls_layer_call *call, ls_err *err) LS_MUST_CHECK;
+
 /* Penalises the call's outputs as config["activity_regularizer"] says; done for every layer after its build. */
 ls_status ls_builder_activity(ls_builder *b, ls_layer_call *call, ls_err *err) LS_MUST_CHECK;
 

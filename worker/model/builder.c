@@ -104,13 +104,6 @@ static ls_status check_common(const ls_layer_call *call, ls_err *err) {
     bool trainable = true;
     LS_TRY(ls_json_get_bool(call->config, "trainable", &trainable, err));
     LS_TRY(ls_json_get_choice(call->config, "dtype", dtypes, sizeof dtypes / sizeof dtypes[0], &which, err));
-    static const char *const formats[] = {"channels_last", "channels_first"};
-    int format = 0;
-    LS_TRY(ls_json_get_choice(call->config, "data_format", formats, 2, &format, err));
-    if (format == 1) {
-        return ls_json_fail(ls_json_member(call->config, "data_format"), err,
-                            "channels_first is not supported; save the model with channels_last");
-    }
     return LS_OK;
 }
 
@@ -199,7 +192,7 @@ static ls_status call_checked(ls_builder *b, ls_layer_call *call, ls_err *err) {
     LS_TRY(check_kwargs(call, &off, err));
     b->inference += off;
     b->depth++;
-    ls_status status = call->layer->class_->build(b, call, err);
+    ls_status status = is_model ? ls_builder_nested(b, call, err) : ls_layer_build(b, call, err);
     if (status == LS_OK && !is_model) {
         status = ls_builder_activity(b, call, err);
     }

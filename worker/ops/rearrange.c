@@ -160,4 +160,5 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     return LS_OK;
 }
 
-const ls_operator ls_op_rearrange = {"rearrange", forward, backward, NULL};
+const ls_operator ls_op_rearrange = {
+    .name = "rearrange", .forward = forward, .backward = backward, .idle_unread = true};

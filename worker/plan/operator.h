@@ -22,6 +22,8 @@ struct ls_operator {
     const char *(*activation)(const ls_node *node);
     /* backward has a gradient of its own to give, and is called whether or not one comes from after the node. */
     bool makes_gradient;
+    /* Nothing but its outputs comes of it: it is left out when nobody reads them. */
+    bool idle_unread;
 };
 
 #endif

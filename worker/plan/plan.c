@@ -293,7 +293,7 @@ static ls_status compile_forward(ls_plan *p, ls_err *err) {
     }
     for (int i = 0; i < p->model->n_nodes; i++) {
         const ls_node *node = p->model->nodes[i];
-        if (p->absorbed[node->id]) {
+        if (p->absorbed[node->id] || (node->op->idle_unread && node->out[0]->n_consumers == 0)) {
             continue;
         }
         ls_status s = node->op->forward(p, node, err);

@@ -133,11 +133,60 @@ static void test_dot_along_every_axis(void **state) {
     }
 }
 
+/* ---- channels_first ---- */
+
+enum { CIN = 2, H = 5, W = 4, F = 3 };
+
+/* convolution 2x2, relu, then max pooling 2x2 over (C, H, W), and Flatten as `last` says: channels last or as they lie
+ */
+static void channels_first_reference(const fixture *f, double *const *in, double *const *weight, double *out) {
+    bool last = *(const bool *)f->reference_data;
+    enum { HO = (H - 1) / 2, WO = (W - 1) / 2 };
+    for (int n = 0; n < N; n++) {
+        for (int o = 0; o < F; o++) {
+            for (int y = 0; y < HO; y++) {
+                for (int x = 0; x < WO; x++) {
+                    double top = -INFINITY;
+                    for (int k = 0; k < 4; k++) {
+                        double sum = weight[1][o];
+                        for (int e = 0; e < 4 * CIN; e++) {
+                            int row = 2 * y + k / 2 + e / CIN / 2, column = 2 * x + k % 2 + e / CIN % 2;
+                            sum += in[0][((n * CIN + e % CIN) * H + row) * W + column] * weight[0][e * F + o];
+                        }
+                        top = fmax(top, fmax(sum, 0));
+                    }
+                    int at = last ? (y * WO + x) * F + o : (o * HO + y) * WO + x;
+                    out[n * F * HO * WO + at] = top;
+                }
+            }
+        }
+    }
+}
+
+static void test_channels_first(void **state) {
+    (void)state;
+    static const char *const formats[] = {"channels_last", "channels_first"};
+    for (int last = 0; last < 2; last++) {
+        bool flag = last != 0;
+        char *layers = ls_xprintf(
+            "{\"class_name\": \"Conv2D\", \"config\": {\"name\": \"c\", \"filters\": 3, \"kernel_size\": 2, "
+            "\"activation\": "
+            "\"relu\", \"data_format\": \"channels_first\"}}, {\"class_name\": \"MaxPooling2D\", \"config\": "
+            "{\"name\": "
+            "\"p\", \"data_format\": \"channels_first\"}}, {\"class_name\": \"Flatten\", \"config\": {\"name\": \"f\", "
+            "\"data_format\": \"%s\"}}",
+            formats[last]);
+        fx_check_model(build_sequential("2, 5, 4", layers), channels_first_reference, &flag, N);
+        free(layers);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layer_normalization),
         cmocka_unit_test(test_maxout),
         cmocka_unit_test(test_dot_along_every_axis),
+        cmocka_unit_test(test_channels_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

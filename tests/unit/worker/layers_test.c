@@ -93,6 +93,14 @@ static const shape_case shape_cases[] = {
     {"4, 3", "Normalization", "\"axis\": null", "(4, 3)", "() () ()"},
     {"4, 3", "Normalization", "\"axis\": [1, 2], \"invert\": true", "(4, 3)", "(4, 3) (4, 3) ()"},
     {"4, 3", "Normalization", "\"axis\": 1, \"mean\": [1, 2, 3, 4], \"variance\": 2", "(4, 3)", ""},
+    {"3, 9, 8", "Conv2D", "\"filters\": 5, \"kernel_size\": [3, 2], \"data_format\": \"channels_first\"", "(5, 7, 7)",
+     "(3, 2, 3, 5) (5,)"},
+    {"3, 9, 8", "MaxPooling2D", "\"data_format\": \"channels_first\"", "(3, 4, 4)", ""},
+    {"3, 9, 8", "ZeroPadding2D", "\"padding\": [1, 2], \"data_format\": \"channels_first\"", "(3, 11, 12)", ""},
+    {"3, 9, 8", "GlobalMaxPooling2D", "\"data_format\": \"channels_first\"", "(3,)", ""},
+    {"3, 9, 8", "GlobalMaxPooling2D", "\"data_format\": \"channels_first\", \"keepdims\": true", "(3, 1, 1)", ""},
+    {"3, 9", "SeparableConv1D", "\"filters\": 4, \"kernel_size\": 2, \"data_format\": \"channels_first\"", "(4, 8)",
+     "(2, 3, 1) (1, 3, 4) (4,)"},
     {"4", "ThresholdedReLU", "\"theta\": 0.7", "(4,)", ""},
 };
 

@@ -44,8 +44,8 @@ static void shapes(void **state) {
     refused("4, 4, 1", L("Conv2D", ", \"filters\": 3, \"kernel_size\": [3, 3, 3]"), "kernel_size", "a list of 1 to 2");
     refused("4, 4, 3", L("Conv2D", ", \"filters\": 3, \"kernel_size\": 3, \"groups\": 2"), "groups (2) must divide",
             "channels (3)");
-    refused("4, 4, 3", L("Conv2D", ", \"filters\": 3, \"kernel_size\": 3, \"data_format\": \"channels_first\""),
-            "channels_first is not supported", "data_format");
+    refused("4, 4, 3", L("Conv2D", ", \"filters\": 3, \"kernel_size\": 3, \"data_format\": \"first\""),
+            "expected one of \"channels_last\"", "data_format");
     refused("4, 4, 3", L("MaxPooling2D", ", \"pool_size\": 5"), "pool_size is larger", "(None, 4, 4, 3)");
     refused("4, 6", L("Reshape", ", \"target_shape\": [5, -1]"), "24 elements", "target_shape");
     refused("4", L("BatchNormalization", ", \"axis\": 3"), "there is no such axis", "(None, 4)");
