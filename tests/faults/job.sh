@@ -2,6 +2,8 @@
 # to a temporary folder of its own, where everything of Open MPI lies too, writes the job tiny.json there, and checks at
 # the end that nothing is left.
 #
+# recurrent.json: the same on the digits' rows as sequences, through every recurrent layer: masks, states kept between
+# batches, both directions, dropout.
 # tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
 # one number of ranks from another: convolution, batch normalisation, two dropouts.
 # shellcheck shell=bash disable=SC2034  # what is set here is for the reader of this file
@@ -53,6 +55,13 @@ write_job tiny.json "$input" "$(layer Conv2D conv '"filters": 8, "kernel_size": 
     "$(layer MaxPooling2D pool)" "$(layer Dropout drop_some '"rate": 0.25')" "$(layer Flatten flat)" \
     "$(layer Dense hidden '"units": 32, "activation": "relu"')" "$(layer Dropout drop_half '"rate": 0.5')" \
     "$(layer Dense class '"units": 10, "activation": "softmax"')"
+write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]')" "$(layer Masking masking)" \
+    "$(layer Bidirectional both '"layer": '"$(layer LSTM lstm \
+        '"units": 12, "return_sequences": true, "dropout": 0.1, "recurrent_dropout": 0.2')")" \
+    "$(layer GRU gru '"units": 10, "return_sequences": true, "reset_after": false')" \
+    "$(layer GRU gru_after '"units": 10, "return_sequences": true, "stateful": true')" \
+    "$(layer SimpleRNN elman '"units": 9, "return_sequences": true, "go_backwards": true')" \
+    "$(layer Jordan jordan '"units": 10, "hidden_units": 7')" "$(layer Dense class '"units": 10, "activation": "softmax"')"
 sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}'
 
 # complain TEXT [FILE]: a check failed; the file tells more.
