@@ -135,7 +135,7 @@ static void test_dot_along_every_axis(void **state) {
 
 /* ---- channels_first ---- */
 
-enum { CIN = 2, H = 5, W = 4, F = 3 };
+enum { CIN = 2, H = 5, W = 6, F = 3 };
 
 /* convolution 2x2, relu, then max pooling 2x2 over (C, H, W), and Flatten as `last` says: channels last or as they lie
  */
@@ -176,7 +176,7 @@ static void test_channels_first(void **state) {
             "\"p\", \"data_format\": \"channels_first\"}}, {\"class_name\": \"Flatten\", \"config\": {\"name\": \"f\", "
             "\"data_format\": \"%s\"}}",
             formats[last]);
-        fx_check_model(build_sequential("2, 5, 4", layers), channels_first_reference, &flag, N);
+        fx_check_model(build_sequential("2, 5, 6", layers), channels_first_reference, &flag, N);
         free(layers);
     }
 }
