@@ -8,17 +8,31 @@
  * a training step, whose calls are the same in every step, takes nothing from the heap after the first. (That holds for
  * the kernels of AVX-512; the matrix products that oneDNN uses on older processors allocate their packing buffers.)
  *
- * Blocks come from malloc and are told by malloc_usable_size, so any other way to free them stays right. Out of
- * memory: C cannot throw, the process ends with a message. Sanitizers keep their own operator new.
+ * Why it is sound:
+ *   any block      comes from malloc and is told by malloc_usable_size, not by a header of ours: what another library
+ *                  allocated by its own copy of operator new may end here, and what is allocated here may end in free.
+ *                  A list holds blocks of at least its size, since a usable size is rounded down to find the list.
+ *   forms          the array, nothrow and sized forms of the standard library call these three. The aligned forms have
+ *                  their own pair there, which never meets this one; STEP is malloc's own alignment.
+ *   threads        a block belongs to nobody: whoever frees it keeps it. A thread that only frees keeps MOST of a size,
+ *                  at most 528 KiB in all, and gives the rest to the heap. Nothing is shared, so nothing is locked.
+ *   thread's end   destructors of C++ objects run first, then that of the key, which empties the lists and closes them:
+ *                  what later destructors free goes to the heap. A new thread's lists are zeroed by the C library.
+ *   fork           the child has the lists of the thread that forked; those of the other threads are lost to it.
+ *   before start   until the engine is made nothing is kept, so a program that never uses oneDNN sees plain malloc.
+ *   no memory      C cannot throw: the process ends with a message, as after every failed allocation here. That holds
+ *                  for nothrow as well; oneDNN's tensors and kernels do not come from operator new.
+ *   sanitizers     have an operator new of their own that knows more, so this one stands back.
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "worker/dnn/dnn_private.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#if !LS_DNN_KEEPS_SMALL_OBJECTS
 
 void ls_dnn_keep_small_objects(void) {}
 
@@ -38,7 +52,7 @@ typedef struct pocket {
 
 static _Thread_local pocket mine;
 static pthread_key_t key;
-static bool keeping; /* set once, before the first primitive runs */
+static atomic_bool keeping; /* set once; whoever sees it sees the key */
 
 static void empty(void *p) {
     pocket *all = p;
@@ -53,27 +67,27 @@ static void empty(void *p) {
 }
 
 void ls_dnn_keep_small_objects(void) {
-    keeping = pthread_key_create(&key, empty) == 0;
+    bool made = pthread_key_create(&key, empty) == 0;
+    atomic_store_explicit(&keeping, made, memory_order_release);
 }
-
-void *_Znwm(size_t n_bytes);
-void _ZdlPv(void *p);
-void _ZdlPvm(void *p, size_t n_bytes);
 
 /* operator new */
 void *_Znwm(size_t n_bytes) {
-    size_t c = (n_bytes + STEP - 1) / STEP;
-    c = c > 0 ? c : 1;
-    /* malloc hands out a block one step larger where the rest would be too small for it; it lies in that class then. */
-    for (size_t k = c; k <= c + 1 && k < CLASSES; k++) {
-        if (mine.first[k] != NULL) {
-            block *b = mine.first[k];
-            mine.first[k] = b->next;
-            mine.n[k]--;
-            return b;
+    size_t size = n_bytes;
+    if (n_bytes <= LARGEST) {
+        size_t c = n_bytes == 0 ? 1 : (n_bytes + STEP - 1) / STEP;
+        /* malloc hands out a block one step larger where the rest would be too small; it lies in that class then. */
+        for (size_t k = c; k <= c + 1 && k < CLASSES; k++) {
+            if (mine.first[k] != NULL) {
+                block *b = mine.first[k];
+                mine.first[k] = b->next;
+                mine.n[k]--;
+                return b;
+            }
         }
+        size = c * STEP;
     }
-    void *p = malloc(c < CLASSES ? c * STEP : n_bytes);
+    void *p = malloc(size);
     if (p == NULL) {
         fprintf(stderr, "lockstep: out of memory (%zu bytes for oneDNN)\n", n_bytes);
         abort();
@@ -87,7 +101,7 @@ void _ZdlPv(void *p) {
         return;
     }
     size_t c = malloc_usable_size(p) / STEP;
-    if (!keeping || c >= CLASSES || mine.n[c] >= MOST) {
+    if (!atomic_load_explicit(&keeping, memory_order_acquire) || c >= CLASSES || mine.n[c] >= MOST) {
         free(p);
         return;
     }

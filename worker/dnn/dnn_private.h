@@ -18,8 +18,25 @@ struct ls_layout {
 dnnl_engine_t ls_dnn_engine(void);
 dnnl_stream_t ls_dnn_stream(void);
 
+/* Whether dnn_new.c replaces C++'s operator new and delete; GCC and Clang tell of a sanitizer in different ways. */
+#if !defined(__GLIBC__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LS_DNN_KEEPS_SMALL_OBJECTS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define LS_DNN_KEEPS_SMALL_OBJECTS 0
+#endif
+#endif
+#ifndef LS_DNN_KEEPS_SMALL_OBJECTS
+#define LS_DNN_KEEPS_SMALL_OBJECTS 1
+#endif
+
 /* See dnn_new.c; called once. */
 void ls_dnn_keep_small_objects(void);
+#if LS_DNN_KEEPS_SMALL_OBJECTS
+void *_Znwm(size_t n_bytes);           /* operator new */
+void _ZdlPv(void *p);                  /* operator delete */
+void _ZdlPvm(void *p, size_t n_bytes); /* operator delete with a size */
+#endif
 
 dnnl_data_type_t ls_dnn_type(ls_dtype t);
 /* any: with freedom of layout when the description allows it. */
