@@ -21,7 +21,7 @@ launcher=
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl=self,vader
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_orte_tmpdir_base=$folder/mpi
 export OMPI_MCA_btl_vader_backing_directory=$folder/mpi OMPI_MCA_hwloc_base_binding_policy=none
-export ASAN_OPTIONS=detect_leaks=0
+export LSAN_OPTIONS=detect_leaks=0 # Open MPI's unloaded plugins leak
 unset LOCKSTEP_FAULT LOCKSTEP_RANKS_PER_NODE LOCKSTEP_CONTROL OMP_NUM_THREADS
 
 clean_up() {
