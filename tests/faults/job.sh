@@ -14,6 +14,7 @@ name=$(basename -- "$0")
 folder=$(mktemp -d)
 cd "$folder" || exit
 mkdir mpi
+patience=${LOCKSTEP_TEST_PATIENCE:-1}
 failures=0 checks=0
 launcher=
 
@@ -88,9 +89,9 @@ start() {
     launcher=$!
 }
 
-# finish: waits for what start began, most 100 seconds; its exit code in $code, how long it took in $took (tenths).
+# finish: waits for what start began, most 100 seconds (times the patience); its exit code in $code, how long it took in $took (tenths).
 finish() {
-    { timeout 100 tail -s 0.05 --pid="$launcher" -f /dev/null || kill -9 "$launcher"; } 2>/dev/null
+    { timeout $((100 * patience)) tail -s 0.05 --pid="$launcher" -f /dev/null || kill -9 "$launcher"; } 2>/dev/null
     code=0
     wait "$launcher" 2>/dev/null || code=$?
     launcher=
@@ -107,7 +108,7 @@ job=$folder/tiny.json
 # until_true COMMAND...: most 60 seconds, and no longer than the job runs.
 until_true() {
     local tries
-    for ((tries = 0; tries < 3000; tries++)); do
+    for ((tries = 0; tries < 3000 * patience; tries++)); do
         if "$@"; then return 0; fi
         kill -0 "$launcher" 2>/dev/null || return 1
         read -rt 0.02 <> <(:) || true
