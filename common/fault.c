@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,9 +88,14 @@ static _Noreturn void exhaust(void) {
             memset(piece, 1, PIECE);
         }
     }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* these map memory at any moment, and die without \
+                                                                   */
+    (void)ls_xcalloc(1, SIZE_MAX / 4);
+#else
     struct rlimit limit = {0, 0};
     setrlimit(RLIMIT_AS, &limit);
     (void)ls_xcalloc(1, PIECE);
+#endif
     abort();
 }
 
