@@ -9,6 +9,7 @@
 
 #include "worker/dnn/dnn.h"
 #include "worker/ops/ops.h"
+#include "worker/plan/bf16.h"
 
 /* ---- primitives in plans ---- */
 
@@ -30,21 +31,6 @@ ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_
                         ls_dtype dtype, ls_ref *out, ls_err *err) LS_MUST_CHECK;
 
 /* ---- bfloat16 ---- */
-
-static inline float ls_bf16_to_f32(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-/* Round to nearest, ties to even; NaN stays NaN. */
-static inline uint16_t ls_bf16_from_f32(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16 | 0x40u) : rounded);
-}
 
 /* n elements from `at` on as floats, whatever the array holds (LS_F32 or LS_BF16), and back. */
 static inline void ls_load_f32(ls_dtype dtype, const void *from, size_t at, float *restrict to, size_t n) {

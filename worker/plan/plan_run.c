@@ -5,6 +5,7 @@
 #include "common/clock.h"
 #include "common/trace.h"
 
+#include "worker/plan/bf16.h"
 #include "worker/plan/plan_internal.h"
 
 static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
@@ -102,21 +103,6 @@ typedef struct {
     ls_dtype from;
 } elements;
 
-static inline float from_bf16(uint16_t h) {
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-/* Round to nearest, ties to even; NaN stays NaN. */
-static inline uint16_t to_bf16(float f) {
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
-}
-
 static void convert_kernel(const ls_call *c, const ls_run *run) {
     const elements *e = c->state;
     (void)run;
@@ -124,13 +110,13 @@ static void convert_kernel(const ls_call *c, const ls_run *run) {
         const float *from = c->args[0].p;
         uint16_t *to = c->args[1].p;
         for (size_t i = 0; i < e->n; i++) {
-            to[i] = to_bf16(from[i]);
+            to[i] = ls_bf16_from_f32(from[i]);
         }
     } else {
         const uint16_t *from = c->args[0].p;
         float *to = c->args[1].p;
         for (size_t i = 0; i < e->n; i++) {
-            to[i] = from_bf16(from[i]);
+            to[i] = ls_bf16_to_f32(from[i]);
         }
     }
 }
@@ -160,7 +146,7 @@ static void add_kernel(const ls_call *c, const ls_run *run) {
         const uint16_t *a = c->args[0].p, *b = c->args[1].p;
         uint16_t *to = c->args[2].p;
         for (size_t i = 0; i < e->n; i++) {
-            to[i] = to_bf16(from_bf16(a[i]) + from_bf16(b[i]));
+            to[i] = ls_bf16_from_f32(ls_bf16_to_f32(a[i]) + ls_bf16_to_f32(b[i]));
         }
     }
 }
