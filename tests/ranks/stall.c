@@ -31,7 +31,7 @@ static void misbehave(ls_team *team, const char *mode) {
     if (strcmp(mode, "stop") == 0) {
         raise(SIGSTOP);
     } else if (strcmp(mode, "spin") == 0) {
-        for (volatile int i = 0;; i++) {
+        for (volatile unsigned i = 0;; i++) {
         }
     } else if (strcmp(mode, "leave") == 0) {
         ls_watchdog_stop(team);
