@@ -217,12 +217,20 @@ typedef struct {
     uint64_t to;
 } move;
 
-static int by_source(const void *a, const void *b) {
-    const move *left = a, *right = b;
-    return (left->from > right->from) - (left->from < right->from);
+/* By where they come from; `room` for n moves. A merge sort of its own, for the C library's takes memory. */
+static void sort_moves(move *moves, move *room, size_t n) {
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t from = 0; from < n; from += 2 * width) {
+            size_t middle = from + width < n ? from + width : n, end = middle + width < n ? middle + width : n;
+            for (size_t i = from, k = middle, to = from; to < end; to++) {
+                room[to] = k >= end || (i < middle && moves[i].from <= moves[k].from) ? moves[i++] : moves[k++];
+            }
+        }
+        memcpy(moves, room, n * sizeof *moves);
+    }
 }
 
-/* Room for n moves and for the rows of one read behind them. */
+/* Room for n_bytes. */
 static ls_status reserve(ls_dataset *dataset, size_t n_bytes, ls_err *err) {
     if (n_bytes <= dataset->scratch_bytes) {
         return LS_OK;
@@ -247,7 +255,7 @@ static size_t run_length(const move *moves, size_t n, size_t row_bytes, size_t l
 ls_status ls_dataset_gather(ls_dataset *dataset, size_t array, const uint64_t *indices, size_t n, void *out,
                             ls_err *err) {
     const ls_data_array *a = &dataset->arrays[array];
-    size_t row = a->sample_bytes, moves_bytes = ls_align_up(n * sizeof(move), LS_ALIGN);
+    size_t row = a->sample_bytes, moves_bytes = ls_align_up(2 * n * sizeof(move), LS_ALIGN);
     LS_TRY(reserve(dataset, moves_bytes + SCRATCH_BYTES, err));
     move *moves = (move *)dataset->scratch;
     char *rows = dataset->scratch + moves_bytes;
@@ -258,7 +266,12 @@ ls_status ls_dataset_gather(ls_dataset *dataset, size_t array, const uint64_t *i
         }
         moves[i] = (move){indices[i], i};
     }
-    qsort(moves, n, sizeof *moves, by_source);
+    sort_moves(moves, moves + n, n);
+    for (size_t i = 0; i < n;) {
+        size_t length = run_length(moves + i, n - i, row, SCRATCH_BYTES);
+        ls_h5_array_will_read(a->handle, moves[i].from, moves[i + length - 1].from - moves[i].from + 1);
+        i += length;
+    }
     for (size_t i = 0; i < n;) {
         size_t length = run_length(moves + i, n - i, row, SCRATCH_BYTES);
         uint64_t first = moves[i].from, count = moves[i + length - 1].from - first + 1;

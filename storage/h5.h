@@ -122,9 +122,14 @@ const ls_h5_info *ls_h5_array_info(const ls_h5_array *array);
 const char *ls_h5_array_path(const ls_h5_array *array);
 
 /* Reads rows [first, first + count) of the first axis as `as` (converted by value when it is not the stored type) into
- * out, count * (elements of a row) of them, C order. A scalar has one row. LS_EINPUT when the range is outside. */
+ * out, count * (elements of a row) of them, C order. A scalar has one row. LS_EINPUT when the range is outside. Rows of
+ * an uncompressed array in a file opened for reading, as their stored type, come straight from the file: without the
+ * library's lock and without an allocation. */
 ls_status ls_h5_array_read(ls_h5_array *array, ls_h5_type as, uint64_t first, uint64_t count, void *out,
                            ls_err *err) LS_MUST_CHECK;
+/* These rows will be read soon: where they come straight from the file, the system begins to fetch them, many such
+ * requests at once. Otherwise nothing. */
+void ls_h5_array_will_read(const ls_h5_array *array, uint64_t first, uint64_t count);
 /* Writes rows [first, first + count) from data of the stored type. */
 ls_status ls_h5_array_write(ls_h5_array *array, uint64_t first, uint64_t count, const void *data,
                             ls_err *err) LS_MUST_CHECK;

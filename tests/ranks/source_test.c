@@ -196,6 +196,59 @@ static void refuses_bad_data(bench *b) {
     ls_source_destroy(s);
 }
 
+/* What was announced is there, whole or in part, more often than there are places to read into; so is what was not. */
+static void reads_ahead(bench *b) {
+    ls_source *s;
+    ls_err err = LS_ERR_INIT;
+    ls_source_options o = {.scale = 1, .offset = 0, .memory_gb = 1e-9, .deadline_s = 60};
+    enum { AT_ONCE = 7, STEPS = 12 };
+    uint32_t index[STEPS + LS_SOURCE_AHEAD][AT_ONCE];
+    for (int i = 0; i < STEPS; i++) {
+        for (int k = 0; k < AT_ONCE; k++) {
+            index[i][k] = (uint32_t)((i * 17 + k * 29) % N);
+        }
+    }
+    write_data(b, &(content){.bad_label_at = 33, .bad_label = 200});
+    compile_with(b, "sparse_categorical_crossentropy");
+    CHECK(open_with(b, &s, &o, &err) == LS_OK, "%s", err.text);
+    if (s == NULL) {
+        return;
+    }
+    const ls_feed *feed = ls_source_feed(s);
+    int announced = 0, bad = 0, wrong = 0;
+    for (int i = 0; i < STEPS; i++) {
+        for (; announced < STEPS && announced < i + LS_SOURCE_AHEAD; announced++) {
+            feed->expect(feed->self, index[announced], AT_ONCE);
+        }
+        bool has_bad = false;
+        float x[AT_ONCE * 6], part[2 * 6];
+        for (int k = 0; k < AT_ONCE; k++) {
+            has_bad = has_bad || index[i][k] == 33;
+        }
+        ls_status status = feed->fill(feed->self, 0, LS_F32, index[i], AT_ONCE, x, &err);
+        bad += has_bad;
+        wrong += (status != LS_OK) != has_bad;
+        if (has_bad) {
+            wrong += strstr(err.text, "sample 33 of \"y\" is class 200") == NULL;
+            continue;
+        }
+        wrong += feed->fill(feed->self, 0, LS_F32, index[i] + 3, 2, part, &err) != LS_OK;
+        wrong += memcmp(part, x + 3 * 6, sizeof part) != 0;
+        for (int k = 0; k < AT_ONCE * 6; k++) {
+            wrong += x[k] != (float)(index[i][k / 6] * 6 + (uint32_t)k % 6);
+        }
+    }
+    CHECK(bad > 0 && wrong == 0, "%d steps with the bad sample, %d wrong", bad, wrong);
+    float x[6];
+    const uint32_t other = 40;
+    CHECK(feed->fill(feed->self, 0, LS_F32, &other, 1, x, &err) == LS_OK && x[0] == 240, "%g", x[0]);
+    /* The list has other contents by now: what was read for it is not what is asked for. */
+    feed->expect(feed->self, index[0], AT_ONCE);
+    index[0][2] = 12;
+    CHECK(feed->fill(feed->self, 0, LS_F32, index[0] + 2, 1, x, &err) == LS_OK && x[0] == 72, "%g", x[0]);
+    ls_source_destroy(s);
+}
+
 int main(int argc, char **argv) {
     bench b = {.team = ranks_begin(argc, argv)};
     int pid = (int)getpid();
@@ -207,6 +260,7 @@ int main(int argc, char **argv) {
         makes_distributions(&b, in_file ? 1e-9 : 0);
     }
     refuses_bad_data(&b);
+    reads_ahead(&b);
     ls_team_barrier(b.team);
     if (b.team->rank == 0) {
         unlink(b.path);

@@ -95,6 +95,7 @@ static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
     f->moment.step = f->step;
     ls_progress_phase(f->team->progress, LS_DOING_TRAIN, f->step);
     pass_faults(f);
+    ls_walk_ahead(&f->walk, f->engine, f->train, first);
     LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_BEGIN, &f->moment, err));
     LS_TRY(ls_engine_train_step(f->engine, ls_source_feed(f->train), f->order + first, n, f->step, rate_of_step(f),
                                 ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err));
@@ -129,12 +130,47 @@ static ls_status leave(ls_fit *f, ls_err *err) {
                    f->run_path);
 }
 
-static ls_status train_epoch(ls_fit *f, ls_err *err) {
-    if (f->job.shuffle) {
-        ls_rng_permutation((uint64_t)f->job.seed, (uint64_t)f->epoch, f->n_samples, f->order);
-    } else {
-        memcpy(f->order, f->in_order, f->n_samples * sizeof *f->order);
+/* The order of an epoch, and the walk through it from a batch on. */
+static void begin_walk(ls_fit *f, int64_t epoch, int64_t batch) {
+    if (f->ordered_epoch != epoch) {
+        if (f->job.shuffle) {
+            ls_rng_permutation((uint64_t)f->job.seed, (uint64_t)epoch, f->n_samples, f->order);
+        } else {
+            memcpy(f->order, f->in_order, f->n_samples * sizeof *f->order);
+        }
+        size_t size = (size_t)f->job.batch_size;
+        f->walk =
+            (ls_walk){.order = f->order, .n_samples = f->n_samples, .batch = size, .announced = (size_t)batch * size};
+        f->ordered_epoch = epoch;
     }
+}
+
+static bool validates(const ls_fit *f, int64_t epoch) {
+    return f->validation != NULL && (epoch + 1) % f->job.validation_freq == 0;
+}
+
+/* The epoch's first samples and those of its validation are read first; then there is no waiting when it comes. */
+static void begin_epoch(ls_fit *f) {
+    begin_walk(f, f->epoch, f->batch);
+    ls_walk_ahead(&f->walk, f->engine, f->train, (size_t)f->batch * f->walk.batch);
+    if (validates(f, f->epoch)) {
+        int64_t size = f->job.validation_batch_size > 0 ? f->job.validation_batch_size : f->job.batch_size;
+        size_t n = ls_source_feed(f->validation)->n_samples;
+        f->validation_walk = (ls_walk){.order = f->in_order, .n_samples = n, .batch = (size_t)size};
+        ls_walk_ahead(&f->validation_walk, f->engine, f->validation, 0);
+    }
+}
+
+/* Those of the next epoch, while there is something else to do. */
+static void look_past_epoch(ls_fit *f) {
+    if (f->batch == f->steps && f->epoch + 1 < f->job.epochs) {
+        begin_walk(f, f->epoch + 1, 0);
+        ls_walk_ahead(&f->walk, f->engine, f->train, 0);
+    }
+}
+
+static ls_status train_epoch(ls_fit *f, ls_err *err) {
+    begin_epoch(f);
     f->started_ns = ls_now_ns();
     f->seen = 0;
     f->logs.n = 0;
@@ -153,18 +189,20 @@ static ls_status train_epoch(ls_fit *f, ls_err *err) {
             LS_TRY(ls_fit_checkpoint(f, NULL, false, true, err));
         }
     }
+    look_past_epoch(f);
     return LS_OK;
 }
 
 static ls_status validate(ls_fit *f, ls_err *err) {
     double *sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *sums);
     const ls_feed *feed = ls_source_feed(f->validation);
-    size_t batch = (size_t)(f->job.validation_batch_size > 0 ? f->job.validation_batch_size : f->job.batch_size);
+    size_t batch = f->validation_walk.batch;
     ls_status status = LS_OK;
     for (size_t first = 0; first < feed->n_samples && status == LS_OK; first += batch) {
         size_t n = feed->n_samples - first < batch ? feed->n_samples - first : batch;
         ls_verdict v = {.sums = f->step_sums};
         ls_progress_phase(f->team->progress, LS_DOING_VALIDATE, f->step);
+        ls_walk_ahead(&f->validation_walk, f->engine, f->validation, first);
         (void)ls_fault_at(f->fault_validate); /* nothing that could fail */
         status = ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n,
                                          ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err);
@@ -198,7 +236,7 @@ static ls_status finish_epoch(ls_fit *f, ls_err *err) {
     double learning_rate = rate_of_step(f);
     f->logs.n = 0;
     ls_fit_logs(f, f->sums, "", &f->logs);
-    if (f->validation != NULL && (f->epoch + 1) % f->job.validation_freq == 0) {
+    if (validates(f, f->epoch)) {
         LS_TRY(validate(f, err));
     }
     ls_logs_set(&f->logs, "lr", learning_rate);

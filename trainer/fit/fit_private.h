@@ -50,10 +50,12 @@ typedef struct ls_fit {
     uint64_t *hashes;  /* [ranks] of the weights */
     size_t n_samples;  /* of training */
     int64_t steps;     /* an epoch */
-    uint32_t *order;   /* [n_samples] of this epoch */
+    uint32_t *order;   /* [n_samples] of epoch ordered_epoch */
     uint32_t *in_order;
-    int64_t started_ns; /* this epoch, or its rest after a resume */
-    size_t seen;        /* samples since then */
+    int64_t ordered_epoch;         /* -1: none yet */
+    ls_walk walk, validation_walk; /* of this epoch and of its validation */
+    int64_t started_ns;            /* this epoch, or its rest after a resume */
+    size_t seen;                   /* samples since then */
     double trained_samples_per_s;
     char fault_step[32], fault_nan[32], fault_validate[32];
 

@@ -19,6 +19,9 @@
 
 enum { LOCK_WAIT_MS = 10000 };
 
+/* Of the watchdog's limit, so that a disk is named before the rank that waits for it. */
+static const double READ_SHARE = 0.8;
+
 /* ---- the job: rank 0 reads, the others are told ---- */
 
 static ls_status load_job(ls_fit *f, ls_err *err) {
@@ -105,6 +108,7 @@ static ls_status open_data(ls_fit *f, ls_err *err) {
     ls_source_options options = {.scale = f->job.scale,
                                  .offset = f->job.offset,
                                  .memory_gb = f->job.memory_gb,
+                                 .deadline_s = READ_SHARE * f->job.watchdog_seconds,
                                  .n_class_weights = f->job.n_class_weights,
                                  .class_weight = f->job.class_weight};
     LS_TRY(ls_source_open(&f->train, f->team, f->job.train, f->model, &f->compile, &options, err));
@@ -128,6 +132,7 @@ static ls_status open_data(ls_fit *f, ls_err *err) {
     size_t most = n_validation > f->n_samples ? n_validation : f->n_samples;
     f->order = ls_xcalloc(f->n_samples, sizeof *f->order);
     f->in_order = ls_xcalloc(most, sizeof *f->in_order);
+    f->ordered_epoch = -1;
     for (size_t i = 0; i < most; i++) {
         f->in_order[i] = (uint32_t)i;
     }

@@ -166,7 +166,9 @@ static ls_status evaluate(ls_fit *f, int64_t batch, void *context, ls_err *err) 
     f->n_sums = ls_engine_n_sums(f->engine);
     f->sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->sums);
     f->step_sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->step_sums);
+    ls_walk walk = {.order = f->in_order, .n_samples = feed->n_samples, .batch = (size_t)batch};
     for (size_t first = 0; first < feed->n_samples; first += (size_t)batch) {
+        ls_walk_ahead(&walk, f->engine, f->train, first);
         size_t n = feed->n_samples - first < (size_t)batch ? feed->n_samples - first : (size_t)batch;
         ls_verdict v = {.sums = f->step_sums};
         LS_TRY(ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n, 0, &v, err));
@@ -260,7 +262,9 @@ static ls_status predict(ls_fit *f, int64_t batch, void *context, ls_err *err) {
                     .arrays = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.arrays),
                     .out = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.out)};
     ls_status status = ls_team_agree(f->team, f->chief ? create_file(f, &p, batch, err) : LS_OK, err);
+    ls_walk walk = {.order = f->in_order, .n_samples = feed->n_samples, .batch = (size_t)batch};
     for (size_t first = 0; status == LS_OK && first < feed->n_samples; first += (size_t)batch) {
+        ls_walk_ahead(&walk, f->engine, f->train, first);
         size_t n = feed->n_samples - first < (size_t)batch ? feed->n_samples - first : (size_t)batch;
         status = ls_engine_predict_step(f->engine, feed, f->in_order + first, n, p.out, err);
         if (status == LS_OK) {

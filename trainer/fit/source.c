@@ -106,6 +106,10 @@ ls_status ls_source_open(ls_source **out, struct ls_team *team, const char *name
     if (status == LS_OK) {
         status = load(s, options->memory_gb, err);
     }
+    if (status == LS_OK && !s->store->in_memory) {
+        s->feed.expect = ls_source_expect;
+        s->deadline_s = options->deadline_s;
+    }
     if (status != LS_OK) {
         ls_source_destroy(s);
         return status;
@@ -124,6 +128,7 @@ ls_source *ls_source_slice(ls_source *whole, size_t first, size_t n) {
     s->store = whole->store;
     s->store->references++;
     s->first = whole->first + first;
+    s->deadline_s = whole->deadline_s;
     s->n_inputs = whole->n_inputs;
     s->n_outputs = whole->n_outputs;
     s->n_bindings = whole->n_bindings;
@@ -143,6 +148,7 @@ void ls_source_destroy(ls_source *s) {
         return;
     }
     ls_store *st = s->store;
+    ls_ahead_destroy(s->ahead);
     if (--st->references == 0) {
         for (size_t a = 0; st->memory != NULL && a < st->dataset->n_arrays; a++) {
             ls_shared_release(&st->memory[a]);
@@ -156,6 +162,16 @@ void ls_source_destroy(ls_source *s) {
     }
     free(s->bindings);
     free(s);
+}
+
+void ls_walk_ahead(ls_walk *w, const ls_engine *e, const ls_source *s, size_t first) {
+    size_t last = first + LS_SOURCE_AHEAD * w->batch;
+    last = last < w->n_samples ? last : w->n_samples;
+    while (w->announced < last) {
+        size_t left = w->n_samples - w->announced, n = left < w->batch ? left : w->batch;
+        ls_engine_expect(e, &s->feed, w->order + w->announced, n);
+        w->announced += n;
+    }
 }
 
 const ls_feed *ls_source_feed(const ls_source *s) {

@@ -9,7 +9,11 @@
  * Checks  Labels outside [0, classes) and values that are NaN or infinite are errors that name the sample: at loading
  *         where the data fits in memory, else when they are read.
  *
- * Raw bytes are kept once a node, in memory that its ranks share, and converted on each fill.
+ * Raw bytes are kept once a node, in memory that its ranks share, and converted on each fill. Data that does not fit
+ * there is read by each rank as it is needed: a thread reads and checks the samples of the next LS_SOURCE_AHEAD - 1
+ * batches, this rank's alone, while one is computed with, so that a step waits only where the disk is slower than the
+ * step. Samples, order and bits are those of data in memory. What is filled without having been announced is read then
+ * and there.
  */
 #ifndef LS_FIT_SOURCE_H
 #define LS_FIT_SOURCE_H
@@ -21,12 +25,15 @@
 
 struct ls_team;
 
+enum { LS_SOURCE_AHEAD = 4 }; /* batches that are announced at most: the one at hand and those after it */
+
 typedef struct ls_source_options {
     double scale, offset; /* of the inputs; NAN: what the file says */
     double memory_gb;     /* 0: half of what is free */
     size_t n_class_weights;
     const double *class_weight; /* borrowed; NULL: none. Looked up by the first output's class */
     bool no_targets;            /* inputs only (prediction) */
+    double deadline_s;          /* a read that takes longer ends all ranks, LS_ESTALLED; 0: never */
 } ls_source_options;
 
 typedef struct ls_source ls_source;
@@ -47,6 +54,17 @@ const char *ls_source_name(const ls_source *s);
 bool ls_source_in_memory(const ls_source *s);
 bool ls_source_weighted(const ls_source *s); /* has sample or class weights */
 uint64_t ls_source_fingerprint(const ls_source *s);
+
+/* Batches of an order of samples, one after the other. */
+typedef struct ls_walk {
+    const uint32_t *order; /* [n_samples]; stays as it is while the walk lasts */
+    size_t n_samples, batch;
+    size_t announced; /* samples; begins where the walk begins */
+} ls_walk;
+
+/* Before the step over the batch at `first`: announces it and those after it, as far as a source reads ahead. Local,
+ * waits for nothing. */
+void ls_walk_ahead(ls_walk *w, const ls_engine *e, const ls_source *s, size_t first);
 
 /* Per-sample shape of the array that would be the only input, for models that leave it open. rank 0 when it cannot be
  * told. Local; opens the file. */

@@ -95,15 +95,8 @@ static size_t convert_sample(const ls_source *s, const ls_binding *b, ls_dtype w
     return b->elems * n;
 }
 
-/* Reads the wanted samples from the file, under the store's lock; they lie in store->scratch. */
-static ls_status gather(ls_source *s, const ls_binding *b, const uint32_t *index, size_t n, ls_err *err) {
+ls_status ls_source_gather(ls_source *s, int array, const uint32_t *index, size_t n, char *raw, ls_err *err) {
     ls_store *st = s->store;
-    size_t bytes = n * sample_bytes(s, b);
-    if (bytes > st->scratch_bytes) {
-        free(st->scratch);
-        st->scratch = ls_xcalloc(1, bytes);
-        st->scratch_bytes = bytes;
-    }
     if (n > st->cap_wanted) {
         st->wanted = ls_xrealloc(st->wanted, n * sizeof *st->wanted);
         st->cap_wanted = n;
@@ -111,29 +104,57 @@ static ls_status gather(ls_source *s, const ls_binding *b, const uint32_t *index
     for (size_t i = 0; i < n; i++) {
         st->wanted[i] = s->first + index[i];
     }
-    LS_TRY(ls_dataset_gather(st->dataset, (size_t)b->array, st->wanted, n, st->scratch, err));
-    for (size_t i = 0; i < n; i++) {
-        LS_TRY(ls_binding_check(s, b, st->scratch + i * sample_bytes(s, b), st->wanted[i], 1, err));
+    LS_TRY(ls_dataset_gather(st->dataset, (size_t)array, st->wanted, n, raw, err));
+    size_t bytes = st->dataset->arrays[array].sample_bytes;
+    for (int k = 0; k < s->n_bindings; k++) {
+        for (size_t i = 0; s->bindings[k].array == array && i < n; i++) {
+            LS_TRY(ls_binding_check(s, &s->bindings[k], raw + i * bytes, st->wanted[i], 1, err));
+        }
     }
     return LS_OK;
 }
 
+static void convert_samples(const ls_source *s, const ls_binding *b, ls_dtype want, const char *raw, size_t n,
+                            void *out) {
+    for (size_t i = 0; i < n; i++) {
+        convert_sample(s, b, want, raw + i * sample_bytes(s, b), out, i);
+    }
+}
+
+/* Samples that nobody announced: read now, under the store's lock. */
+static ls_status read_now(ls_source *s, const ls_binding *b, ls_dtype want, const uint32_t *index, size_t n, void *out,
+                          ls_err *err) {
+    ls_store *st = s->store;
+    size_t bytes = n * sample_bytes(s, b);
+    pthread_mutex_lock(&st->lock);
+    if (bytes > st->scratch_bytes) {
+        free(st->scratch);
+        st->scratch = ls_xcalloc(1, bytes);
+        st->scratch_bytes = bytes;
+    }
+    ls_status status = ls_source_gather(s, b->array, index, n, st->scratch, err);
+    if (status == LS_OK) {
+        convert_samples(s, b, want, st->scratch, n, out);
+    }
+    pthread_mutex_unlock(&st->lock);
+    return status;
+}
+
 static ls_status fill_binding(ls_source *s, const ls_binding *b, ls_dtype want, const uint32_t *index, size_t n,
                               void *out, ls_err *err) {
-    size_t bytes = sample_bytes(s, b);
     if (b->raw != NULL) {
         for (size_t i = 0; i < n; i++) {
-            convert_sample(s, b, want, b->raw + (s->first + index[i]) * bytes, out, i);
+            convert_sample(s, b, want, b->raw + (s->first + index[i]) * sample_bytes(s, b), out, i);
         }
         return LS_OK;
     }
-    pthread_mutex_lock(&s->store->lock);
-    ls_status status = gather(s, b, index, n, err);
-    for (size_t i = 0; status == LS_OK && i < n; i++) {
-        convert_sample(s, b, want, s->store->scratch + i * bytes, out, i);
+    const char *raw = NULL;
+    LS_TRY(ls_ahead_find(s, b->array, index, n, &raw, err));
+    if (raw == NULL) {
+        return read_now(s, b, want, index, n, out, err);
     }
-    pthread_mutex_unlock(&s->store->lock);
-    return status;
+    convert_samples(s, b, want, raw, n, out);
+    return LS_OK;
 }
 
 static ls_status fill_weights(ls_source *s, const uint32_t *index, size_t n, float *out, ls_err *err) {

@@ -16,11 +16,14 @@ struct ls_team; /* worker/reduce/team.h */
 
 /* Where samples come from. Arrays are numbered: the model's inputs, then the targets, then sample weights if any.
  * fill writes samples index[0..n) of an array, converted and scaled: f32, or int32 where the model's input or the loss
- * wants class numbers (want says which). Called from several threads at once when lanes run side by side. */
+ * wants class numbers (want says which). Called from several threads at once when lanes run side by side.
+ * expect (may be NULL) says that samples index[0..n) will be filled from after those said before; it does not wait for
+ * them. The list stays as it is until they have been. */
 typedef struct ls_feed {
     void *self;
     size_t n_samples;
     ls_status (*fill)(void *self, int array, ls_dtype want, const uint32_t *index, size_t n, void *out, ls_err *err);
+    void (*expect)(void *self, const uint32_t *index, size_t n);
     bool has_sample_weights;
 } ls_feed;
 
@@ -77,6 +80,10 @@ ls_status ls_engine_evaluate_step(ls_engine *e, const ls_feed *feed, const uint3
  * of the output) f32 there and ignored elsewhere. */
 ls_status ls_engine_predict_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, float *const *out,
                                  ls_err *err) LS_MUST_CHECK;
+
+/* Local: a step over samples index[0..n) will come, after those said before: tells the feed which of them are this
+ * rank's. */
+void ls_engine_expect(const ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n);
 
 /*
  * Weights (slot -1) and optimizer slots in Keras's order. Local; between steps only.

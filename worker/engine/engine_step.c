@@ -215,6 +215,13 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     return judge(e, &v, mine, penalty, verdict, err);
 }
 
+void ls_engine_expect(const ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n) {
+    size_t from = ls_engine_cut(n, e->n_lanes, e->lane_first), to = ls_engine_cut(n, e->n_lanes, e->lane_last);
+    if (feed->expect != NULL && to > from) {
+        feed->expect(feed->self, index + from, to - from);
+    }
+}
+
 typedef void (*after_forward)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n);
 
 static void infer_lane(ls_engine *e, lane_context *c, int lane, const ls_feed *feed, const uint32_t *index, size_t n,
