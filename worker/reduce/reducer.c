@@ -30,14 +30,15 @@ static uint64_t mix(uint64_t h, const void *bytes, size_t n_bytes) {
 /* What all ranks must agree on before they reduce anything. */
 static ls_status check_same(ls_reducer *r, ls_err *err) {
     const ls_reducer_options *o = &r->o;
-    const size_t counts[] = {(size_t)o->n_lanes, o->n_params,       o->n_reduced,       (size_t)o->n_buckets,
-                             (size_t)o->n_slots, (size_t)o->n_sums, (size_t)o->n_norms, (size_t)o->n_segments};
+    const size_t counts[] = {(size_t)o->n_lanes,   o->n_params,           o->n_reduced,
+                             (size_t)o->n_buckets, (size_t)o->n_slots,    (size_t)o->n_sums,
+                             (size_t)o->n_norms,   (size_t)o->n_segments, (size_t)r->team->fan_in};
     uint64_t h = mix(0xcbf29ce484222325u, counts, sizeof counts);
     h = o->n_buckets > 0 ? mix(h, o->buckets, ((size_t)o->n_buckets + 1) * sizeof *o->buckets) : h;
     h = o->n_segments > 0 ? mix(h, o->segments, ((size_t)o->n_segments + 1) * sizeof *o->segments) : h;
     char words[160];
-    snprintf(words, sizeof words, "%d lanes, %zu parameters, %zu of them reduced in %d buckets", o->n_lanes,
-             o->n_params, o->n_reduced, o->n_buckets);
+    snprintf(words, sizeof words, "%d lanes, %zu parameters, %zu of them reduced in %d buckets, fan-in %d", o->n_lanes,
+             o->n_params, o->n_reduced, o->n_buckets, r->team->fan_in);
     return ls_team_check_same(r->team, "the bucket table", h, words, err);
 }
 
@@ -64,6 +65,7 @@ ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_op
     r->o.n_threads = o->n_threads > 1 ? o->n_threads : 1;
     ls_status status = check_same(r, err);
     if (status == LS_OK) {
+        ls_levels_init(&r->levels, team->n_nodes, team->node_first, team->fan_in);
         ls_reducer_cut(r);
         status = ls_reducer_allocate(r, err);
     }
@@ -161,25 +163,31 @@ static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work 
 
 /* This node's fragments from `first` on: pointers into the neighbours' slots. Returns how many. */
 static int point_at_raw(const ls_reducer *r, const float **leaf, size_t first) {
-    for (int i = 0; i < r->node.n_leaves; i++) {
+    for (int i = 0; i < r->n_raw; i++) {
         leaf[i] = r->raw[i] + first;
     }
-    return r->node.n_leaves;
+    return r->n_raw;
 }
 
-/* The reduced gradient of one piece of an own slice; valid until the thread's next call. */
-static const float *add_piece(ls_reducer *r, ls_work *w, const ls_own *own, size_t first, size_t n) {
-    int k = 0;
-    for (int m = 0; m < r->team->n_nodes; m++) {
-        if (m == r->team->node) {
+/* Adds one piece of a job along the tree; w->sum has the sums, valid until the thread's next call. */
+static void add_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
+    const ls_stage *stage = &r->stages[job->level];
+    int k = job->level == 0 ? point_at_raw(r, w->leaf, first) : 0;
+    for (int c = 0; c < job->n_children; c++) {
+        if (job->received[c] == NULL) { /* this node */
             k += point_at_raw(r, w->leaf + k, first);
             continue;
         }
-        for (int f = 0; f < r->node_fragments[m]; f++) {
-            w->leaf[k++] = own->received[m] + (size_t)f * own->slice.n + (first - own->slice.first);
+        for (int f = 0; f < stage->child_fragments[c]; f++) {
+            w->leaf[k++] = job->received[c] + (size_t)f * job->slice.n + (first - job->slice.first);
         }
     }
-    ls_sum_run(&r->root, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
+    ls_sum_run(&stage->sum, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
+}
+
+/* The reduced gradient of one piece of an own part. */
+static const float *reduce_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
+    add_piece(r, w, job, first, n);
     const float *gradient = w->sum[0];
     if (!ls_sum_finite(gradient, n)) {
         size_t at = 0;
@@ -191,34 +199,45 @@ static const float *add_piece(ls_reducer *r, ls_work *w, const ls_own *own, size
     return gradient;
 }
 
-static void send_params(ls_reducer *r, const ls_own *own) {
-    for (int m = 0; m < r->team->n_nodes; m++) {
-        if (m != r->team->node) {
-            ls_exchange_start(r->slices, own->params[m]);
+/* Step c: the group's sums of a part that goes up. */
+typedef struct {
+    const ls_job *job;
+    const ls_out *out;
+} filling;
+
+static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
+    const filling *f = item;
+    const ls_slice *s = &f->out->slice;
+    add_piece(r, w, f->job, first, n);
+    for (int i = 0; i < r->stages[f->job->level].n_fragments; i++) {
+        memcpy(f->out->sending + (size_t)i * s->n + (first - s->first), w->sum[i], n * sizeof(float));
+    }
+}
+
+static void send_up(ls_reducer *r, const ls_job *job) {
+    for (int i = 0; i < job->n_outs; i++) {
+        filling f = {job, &job->outs[i]};
+        if (f.out->sending != NULL) {
+            each_piece(r, &f.out->slice, &f, fill_piece);
+        }
+        if (f.out->job < 0) {
+            ls_exchange_start(r->slices, f.out->fragments);
+            ls_exchange_start(r->slices, f.out->params);
         }
     }
 }
 
-/* Step c: this node's part of a slice that another node's rank owns. */
-static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    const ls_help *help = item;
-    const ls_slice *s = &help->slice;
-    point_at_raw(r, w->leaf, first);
-    ls_sum_run(&r->node, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
-    for (int f = 0; f < r->node.n_out; f++) {
-        memcpy(help->sending + (size_t)f * s->n + (first - s->first), w->sum[f], n * sizeof(float));
+static void send_down(ls_reducer *r, const ls_job *job) {
+    for (int c = 0; c < job->n_children; c++) {
+        if (c != job->own_child) {
+            ls_exchange_start(r->slices, job->params[c]);
+        }
     }
-}
-
-static void send_fragments(ls_reducer *r, ls_help *help) {
-    each_piece(r, &help->slice, help, fill_piece);
-    ls_exchange_start(r->slices, help->fragments);
-    ls_exchange_start(r->slices, help->params);
 }
 
 /* Step d, one phase. */
 static void apply_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    r->o.apply(r->o.context, first, n, add_piece(r, w, item, first, n));
+    r->o.apply(r->o.context, first, n, reduce_piece(r, w, item, first, n));
 }
 
 /* The chunk of a slice that begins at `first`. */
@@ -237,19 +256,19 @@ static size_t chunk_at(const ls_reducer *r, const ls_slice *s, size_t first) {
 
 /* Step d, first of two phases. */
 static void norm_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    const ls_own *own = item;
-    const ls_slice *s = &own->slice;
-    float *kept = own->reduced + (first - s->first);
+    const ls_job *job = item;
+    const ls_slice *s = &job->slice;
+    float *kept = job->reduced + (first - s->first);
     size_t c = chunk_at(r, s, first);
-    memcpy(kept, add_piece(r, w, own, first, n), n * sizeof(float));
+    memcpy(kept, reduce_piece(r, w, job, first, n), n * sizeof(float));
     r->o.norm(r->o.context, first, n, kept, r->chunk_norms + c * (size_t)r->o.n_norms);
 }
 
 /* Second of two phases. */
 static void apply_kept_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
     (void)w;
-    const ls_own *own = item;
-    r->o.apply(r->o.context, first, n, own->reduced + (first - own->slice.first));
+    const ls_job *job = item;
+    r->o.apply(r->o.context, first, n, job->reduced + (first - job->slice.first));
 }
 
 /* ---- the step ---- */
@@ -259,11 +278,16 @@ void ls_reducer_begin(ls_reducer *r, uint64_t step) {
     ls_progress_phase(r->team->progress, LS_DOING_TRAIN, step);
     ls_progress_bucket(r->team->progress, r->o.n_buckets > 0 ? 0 : -1);
     r->base = r->steps++ * (uint64_t)r->o.n_buckets;
-    r->node_ready = r->own_done = r->help_sent = r->help_done = 0;
-    for (int i = 0; i < r->n_own; i++) {
-        for (int m = 0; m < r->team->n_nodes; m++) {
-            if (m != r->team->node) {
-                ls_exchange_start(r->slices, r->own[i].fragments[m]);
+    r->node_ready = r->applied = r->n_left = 0;
+    for (int s = 0; s <= r->levels.n; s++) {
+        ls_stage *stage = &r->stages[s];
+        stage->collected = stage->returned = 0;
+        r->n_left += 2 * stage->n_jobs;
+        for (int i = 0; i < stage->n_jobs; i++) {
+            for (int c = 0; c < stage->jobs[i].n_children; c++) {
+                if (c != stage->jobs[i].own_child) {
+                    ls_exchange_start(r->slices, stage->jobs[i].fragments[c]);
+                }
             }
         }
     }
@@ -282,48 +306,79 @@ static int count_ready(const ls_reducer *r, int *late) {
     return least > r->base ? (int)(least - r->base) : 0;
 }
 
-/* The node whose fragments an own slice still lacks, or -1. */
-static int lacking(ls_reducer *r, const ls_own *own) {
-    for (int m = 0; m < r->team->n_nodes; m++) {
-        if (m != r->team->node && !ls_exchange_done(r->slices, own->fragments[m])) {
-            return m;
+/* The child whose fragments a job still lacks, or -1. */
+static int lacking(ls_reducer *r, const ls_job *job) {
+    for (int c = 0; c < job->n_children; c++) {
+        if (c != job->own_child && !ls_exchange_done(r->slices, job->fragments[c])) {
+            return c;
         }
     }
     return -1;
 }
 
-/* Everything that can be done now. Whether something was. */
+/* Whether a job has all that it adds. */
+static bool is_complete(ls_reducer *r, const ls_job *job) {
+    return job->slice.bucket < r->node_ready &&
+           (job->level < 2 || job->own_job < r->stages[job->level - 1].collected) && lacking(r, job) < 0;
+}
+
+static void collect(ls_reducer *r, ls_job *job) {
+    if (!ls_reducer_is_top(r, job->level)) {
+        send_up(r, job);
+    } else if (r->o.n_norms > 0) {
+        each_piece(r, &job->slice, job, norm_piece);
+    } else {
+        each_piece(r, &job->slice, job, apply_piece);
+        r->applied++;
+    }
+}
+
+/* The part that went up and whose new parameters have not come back, or -1. */
+static int without_params(ls_reducer *r, const ls_job *job) {
+    for (int i = 0; i < job->n_outs; i++) {
+        const ls_out *out = &job->outs[i];
+        if (out->job >= 0 ? out->job >= r->stages[job->level + 1].returned
+                          : !ls_exchange_done(r->slices, out->params)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Whether the next job of a level to return has its new parameters. */
+static bool is_new(ls_reducer *r, const ls_stage *stage) {
+    const ls_job *job = &stage->jobs[stage->returned];
+    return ls_reducer_is_top(r, job->level) ? stage->returned < r->applied
+                                            : stage->returned < stage->collected && without_params(r, job) < 0;
+}
+
+/* Everything that can be done now. Whether something was. Others wait for what this rank sends: the lower levels come
+ * first on the way up. */
 static bool get_on(ls_reducer *r) {
-    bool did = false;
+    int before = r->n_left;
     if (r->node_ready < r->o.n_buckets) {
         int late;
         r->node_ready = count_ready(r, &late);
     }
-    /* Others wait for what this rank sends; its own slices come second. */
-    while (r->help_sent < r->n_help && r->help[r->help_sent].slice.bucket < r->node_ready) {
-        send_fragments(r, &r->help[r->help_sent++]);
-        did = true;
-    }
-    while (r->own_done < r->n_own && r->own[r->own_done].slice.bucket < r->node_ready &&
-           lacking(r, &r->own[r->own_done]) < 0) {
-        ls_own *own = &r->own[r->own_done++];
-        if (r->o.n_norms > 0) {
-            each_piece(r, &own->slice, own, norm_piece);
-        } else {
-            each_piece(r, &own->slice, own, apply_piece);
-            send_params(r, own);
+    for (int s = 0; s <= r->levels.n; s++) {
+        ls_stage *stage = &r->stages[s];
+        while (stage->collected < stage->n_jobs && is_complete(r, &stage->jobs[stage->collected])) {
+            collect(r, &stage->jobs[stage->collected++]);
+            r->n_left--;
         }
-        did = true;
     }
-    while (r->help_done < r->help_sent && ls_exchange_done(r->slices, r->help[r->help_done].params)) {
-        r->help_done++;
-        did = true;
+    for (int s = r->levels.n; s >= 0; s--) {
+        ls_stage *stage = &r->stages[s];
+        while (stage->returned < stage->n_jobs && is_new(r, stage)) {
+            send_down(r, &stage->jobs[stage->returned++]);
+            r->n_left--;
+        }
     }
-    return did;
+    return r->n_left < before;
 }
 
 void ls_reducer_poll(ls_reducer *r) {
-    if ((r->own_done < r->n_own || r->help_done < r->n_help) && !get_on(r) && r->team->n_nodes > 1) {
+    if (r->n_left > 0 && !get_on(r) && r->team->n_nodes > 1) {
         ls_exchange_poke(r->slices);
     }
 }
@@ -340,42 +395,68 @@ void ls_reducer_ready(ls_reducer *r, int bucket) {
 static void name_whom(ls_reducer *r, ls_wait *w) {
     const ls_team *t = r->team;
     int late = 0, ready = count_ready(r, &late), m;
-    bool own = r->own_done < r->n_own, help = r->help_sent < r->n_help;
-    w->wanted = own ? r->own[r->own_done].slice.bucket : help ? r->help[r->help_sent].slice.bucket : -1;
-    if ((own && r->own[r->own_done].slice.bucket >= ready) || (help && r->help[r->help_sent].slice.bucket >= ready)) {
-        ls_wait_for(w, t->node_first[t->node] + late, false);
-    } else if (own && (m = lacking(r, &r->own[r->own_done])) >= 0) {
-        ls_wait_for(w, ls_reducer_helper(t, t->rank, m), false);
-    } else if (r->help_done < r->n_help) {
-        ls_wait_for(w, r->help[r->help_done].slice.owner, true);
-    } else {
-        ls_wait_for(w, LS_ANYBODY, true);
+    w->wanted = -1;
+    for (int s = 0; s <= r->levels.n; s++) {
+        const ls_stage *stage = &r->stages[s];
+        const ls_job *job = &stage->jobs[stage->collected];
+        if (stage->collected == stage->n_jobs) {
+            continue;
+        }
+        w->wanted = job->slice.bucket;
+        if (job->slice.bucket >= ready) {
+            ls_wait_for(w, t->node_first[t->node] + late, false);
+            return;
+        }
+        if ((m = lacking(r, job)) >= 0) {
+            ls_wait_for(w, job->agents[m], s > 1); /* above level 1 it may itself wait for others */
+            return;
+        }
     }
+    for (int s = r->levels.n - 1; s >= 0; s--) {
+        const ls_stage *stage = &r->stages[s];
+        const ls_job *job = &stage->jobs[stage->returned];
+        if (stage->returned < stage->collected && (m = without_params(r, job)) >= 0 && job->outs[m].job < 0) {
+            ls_wait_for(w, job->outs[m].agent, true);
+            return;
+        }
+    }
+    ls_wait_for(w, LS_ANYBODY, true);
 }
 
 /* Whether all that this rank sent in the step has left. */
-static bool sent(ls_reducer *r, bool params) {
-    for (int i = 0; i < r->n_help; i++) {
-        if (!ls_exchange_done(r->slices, r->help[i].fragments)) {
-            return false;
-        }
-    }
-    for (int i = 0; params && i < r->n_own; i++) {
-        for (int m = 0; m < r->team->n_nodes; m++) {
-            if (m != r->team->node && !ls_exchange_done(r->slices, r->own[i].params[m])) {
-                return false;
+static bool sent(ls_reducer *r) {
+    for (int s = 0; s <= r->levels.n; s++) {
+        for (int i = 0; i < r->stages[s].n_jobs; i++) {
+            const ls_job *job = &r->stages[s].jobs[i];
+            for (int c = 0; c < job->n_children; c++) {
+                if (c != job->own_child && !ls_exchange_done(r->slices, job->params[c])) {
+                    return false;
+                }
+            }
+            for (int o = 0; o < job->n_outs; o++) {
+                if (job->outs[o].job < 0 && !ls_exchange_done(r->slices, job->outs[o].fragments)) {
+                    return false;
+                }
             }
         }
     }
     return true;
 }
 
-/* Gets on until own slices are added (one phase: applied), and with `all`, until the rest is done as well. */
+static bool all_collected(const ls_reducer *r) {
+    for (int s = 0; s <= r->levels.n; s++) {
+        if (r->stages[s].collected < r->stages[s].n_jobs) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Gets on until all parts are added (one phase: applied), and with `all`, until the rest is done as well. */
 static void work_off(ls_reducer *r, bool all) {
     ls_wait w = ls_wait_begin(r->team->progress, r->team->oversubscribed);
     int idle = 0;
-    while (r->own_done < r->n_own || r->help_sent < r->n_help ||
-           (all && (r->help_done < r->n_help || !sent(r, true)))) {
+    while (all ? r->n_left > 0 || !sent(r) : !all_collected(r)) {
         if (get_on(r)) {
             ls_wait_reset(&w);
             idle = 0;
@@ -394,9 +475,12 @@ void ls_reducer_finish(ls_reducer *r, unsigned flags, ls_status status, ls_reduc
     if (r->o.n_norms > 0) {
         work_off(r, false);
         ls_reducer_share_norms(r);
-        for (int i = 0; i < r->n_own; i++) {
-            each_piece(r, &r->own[i].slice, &r->own[i], apply_kept_piece);
-            send_params(r, &r->own[i]);
+        ls_stage *top = &r->stages[r->levels.n];
+        while (r->applied < top->n_jobs) {
+            ls_job *job = &top->jobs[r->applied];
+            each_piece(r, &job->slice, job, apply_kept_piece);
+            r->applied++;
+            get_on(r);
         }
     }
     work_off(r, true);

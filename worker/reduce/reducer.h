@@ -5,25 +5,27 @@
  * gradient slots a rank (as many as its lane schedule takes), which its neighbours can read.
  *
  * The reduced part of the arenas is cut into buckets, in the order in which gradients become ready, and each bucket
- * into one slice a rank of the team. The slice's owner adds its gradients and updates its parameters. On every other
- * node one rank helps: it adds that node's gradients of the slice and receives the new parameters (for an owner of
- * local rank l, local rank l mod ranks of the helping node). One step is, on each rank:
+ * into parts, one or so a rank of the team. A part's owner adds its gradients and updates its parameters; in each other
+ * node one rank, the agent, adds that node's gradients of the part and receives the new parameters. With more nodes
+ * than LS_FAN_IN there are levels in between (levels.h): agents of groups of nodes. One step is, on each rank:
  *
  *   a. begin(step): receives for other nodes' fragments are posted.
  *   b. ready(bucket): this rank's lanes have written the bucket's gradient, and nobody on this rank reads the bucket's
  *      parameters any more in this step. A counter in shared memory tells the neighbours.
- *   c. When all ranks of the node are ready: the helper of a slice adds the node's fragments as far as the tree of
- * lanes allows, sends them to the owner and posts the receive of new parameters straight into the node's arena. d. When
- * the owner has the fragments of all nodes: it adds them along the tree, chunk by chunk (cache-sized), and calls apply
- * on each chunk, which writes the parameters in place; then it sends the slice's parameters to the helpers. c and d
- * happen inside poll, ready and finish, whenever they can. e. finish: returns when all parameters of this node's arena
- * are updated and every neighbour is done with this rank's gradient slots, with the verdict of the step.
+ *   c. When all ranks of the node are ready: the agents of its parts add the node's fragments as far as the tree of
+ *      lanes allows, send them to the next level's agents and post the receives of new parameters straight into the
+ *      node's arena. An agent that has the fragments of all of its children does the same for its group.
+ *   d. When the owner has all fragments: it adds them along the tree, chunk by chunk (cache-sized), and calls apply on
+ *      each chunk, which writes the parameters in place; then it sends the part's parameters down to those who sent it
+ *      fragments, and they to theirs. c and d happen inside poll, ready and finish, whenever they can.
+ *   e. finish: returns when all parameters of this node's arena are updated and every neighbour is done with this
+ *      rank's gradient slots, with the verdict of the step.
  *
  * With norms (two phases), d adds into a buffer of its own and calls norm on each chunk. In finish all ranks share the
  * chunks' norms, added along a fixed tree; norms_ready is called on every rank; then apply on each chunk.
  *
  * Numerics: the bits of gradients, norms and sums depend on the number of lanes (and on the segments), never on the
- * number of ranks, nodes, buckets or threads. A slice's sum is computed by its owner alone: nodes cannot drift apart.
+ * number of ranks, nodes, buckets or threads. A part's sum is finished by its owner alone: nodes cannot drift apart.
  * Nothing allocates between begin and finish. One thread at a time may call.
  */
 #ifndef LS_WORKER_REDUCER_H
@@ -56,7 +58,7 @@ typedef struct ls_reducer_options {
                                multiple of LS_REDUCE_CHUNK from the segment's start */
     int n_threads; /* OpenMP threads that add and update, with the callbacks below called from all of them at once on
                       disjoint ranges; 0: one. The bits do not depend on it */
-    /* Called on the slice's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
+    /* Called on the part's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
      * slots [first, first + n) in place. With norms the range lies in one segment. */
     void (*apply)(void *context, size_t first, size_t n, const float *gradient);
     /* Two phases: writes the chunk's n_norms doubles; may replace the gradient by what apply is to see. */

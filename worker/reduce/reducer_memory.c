@@ -45,125 +45,125 @@ static void lay_shared(ls_reducer *r, layout *l, const ls_lane_schedule *schedul
     }
 }
 
-/* The sums: this node's fragments, and all that an owner adds. */
-static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
-    const ls_team *t = r->team;
-    int n = 0, n_all = 0;
-    const size_t n_lanes = (size_t)r->o.n_lanes;
-    ls_branch *mine = ls_xcalloc(n_lanes, sizeof *mine), *all = ls_xcalloc(n_lanes, sizeof *all);
-    r->raw = ls_xcalloc(n_lanes, sizeof *r->raw);
-    for (int l = 0; l < t->n_local; l++) {
+/* What the ranks of this node have, in lane order. */
+static int raw_branches(ls_reducer *r, const ls_lane_schedule *schedules, ls_branch *out) {
+    int n = 0;
+    for (int l = 0; l < r->team->n_local; l++) {
         for (int f = 0; f < schedules[l].n_fragments; f++) {
-            mine[n] = schedules[l].fragments[f].node;
+            out[n] = schedules[l].fragments[f].node;
             r->raw[n++] = r->gradients[l] + (size_t)schedules[l].fragments[f].slot * r->stride;
         }
     }
-    ls_sum_init(&r->node, r->o.n_lanes, mine, n);
-    r->node_fragments = ls_xcalloc((size_t)t->n_nodes, sizeof *r->node_fragments);
-    for (int m = 0; m < t->n_nodes; m++) {
-        ls_branch nodes[LS_MAX_FRAGMENTS];
-        int first = ls_lanes_first(r->o.n_lanes, t->size, t->node_first[m]);
-        int last = ls_lanes_first(r->o.n_lanes, t->size, t->node_first[m + 1]);
-        int k = ls_lanes_fragments(r->o.n_lanes, first, last, nodes);
-        r->node_fragments[m] = k;
-        if (m == t->node) {
-            LS_ASSERT(k == r->node.n_out);
-            memcpy(all + n_all, mine, (size_t)n * sizeof *all);
-            n_all += n;
-        } else {
-            memcpy(all + n_all, nodes, (size_t)k * sizeof *all);
-            n_all += k;
+    return n;
+}
+
+/* The sum of each level: of what the children of this rank's group send, with this node's raw fragments in their place
+ * on levels 0 and 1. */
+static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
+    const ls_levels *l = &r->levels;
+    const size_t n_lanes = (size_t)r->o.n_lanes;
+    ls_branch *raw = ls_xcalloc(n_lanes, sizeof *raw), *all = ls_xcalloc(n_lanes, sizeof *all);
+    r->raw = ls_xcalloc(n_lanes, sizeof *r->raw);
+    r->n_raw = raw_branches(r, schedules, raw);
+    for (int s = 0; s <= l->n; s++) {
+        ls_stage *stage = &r->stages[s];
+        int group = ls_levels_group(l, s, r->team->rank), first = l->first[s][group], n = 0;
+        int n_children = s > 0 ? l->first[s][group + 1] - first : 0;
+        stage->child_fragments = ls_xcalloc((size_t)n_children, sizeof(int));
+        for (int c = first; c < first + n_children; c++) {
+            ls_branch nodes[LS_MAX_FRAGMENTS];
+            stage->child_fragments[c - first] = ls_reducer_fragments(r, s - 1, c, nodes);
+            bool own = s == 1 && c == r->team->node;
+            int k = own ? r->n_raw : stage->child_fragments[c - first];
+            memcpy(all + n, own ? raw : nodes, (size_t)k * sizeof *all);
+            n += k;
         }
+        ls_sum_init(&stage->sum, r->o.n_lanes, s == 0 ? raw : all, s == 0 ? r->n_raw : n);
+        stage->n_fragments = ls_reducer_fragments(r, s, group, NULL);
+        LS_ASSERT(stage->n_fragments == stage->sum.n_out);
     }
-    ls_sum_init(&r->root, r->o.n_lanes, all, n_all);
-    LS_ASSERT(r->root.n_out == 1);
     r->work = ls_xcalloc((size_t)r->o.n_threads, sizeof *r->work);
     for (int i = 0; i < r->o.n_threads; i++) {
         r->work[i].leaf = ls_xcalloc(n_lanes, sizeof *r->work[i].leaf);
         r->work[i].sum = ls_xcalloc(n_lanes, sizeof *r->work[i].sum);
         r->work[i].non_finite_at = SIZE_MAX;
     }
-    free(mine);
+    free(raw);
     free(all);
 }
 
-/* Buffers of this rank alone; `first` makes the lists of pointers as well. */
-static void lay_private(ls_reducer *r, layout *l) {
-    const ls_team *t = r->team;
-    size_t n_scratch = (size_t)(r->root.n_scratch > r->node.n_scratch ? r->root.n_scratch : r->node.n_scratch);
-    for (int i = 0; i < r->o.n_threads; i++) {
-        r->work[i].scratch = lay(l, n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
+/* Where a job's fragments come from and go to. */
+static void lay_job(ls_reducer *r, layout *l, ls_job *job) {
+    int s = job->level;
+    for (int c = 0; c < job->n_children; c++) {
+        size_t k = (size_t)r->stages[s].child_fragments[c];
+        job->received[c] = c == job->own_child ? NULL : lay(l, k * job->slice.n, sizeof(float), 64);
     }
-    for (int i = 0; i < r->n_own; i++) {
-        ls_own *own = &r->own[i];
-        for (int m = 0; m < t->n_nodes; m++) {
-            own->received[m] = m == t->node ? NULL : lay(l, (size_t)r->node_fragments[m] * own->slice.n, 4, 64);
+    for (int i = 0; i < job->n_outs; i++) {
+        ls_out *out = &job->outs[i];
+        bool in_place = s == 0 && out->job >= 0;
+        out->sending = in_place ? NULL : lay(l, (size_t)r->stages[s].n_fragments * out->slice.n, sizeof(float), 64);
+        if (out->job >= 0) {
+            ls_job *above = &r->stages[s + 1].jobs[out->job];
+            above->received[above->own_child] = out->sending;
         }
-        own->reduced = r->o.n_norms > 0 ? lay(l, own->slice.n, sizeof(float), 64) : NULL;
     }
-    for (int i = 0; i < r->n_help; i++) {
-        r->help[i].sending = lay(l, (size_t)r->node_fragments[t->node] * r->help[i].slice.n, sizeof(float), 64);
+    job->reduced = ls_reducer_is_top(r, s) && r->o.n_norms > 0 ? lay(l, job->slice.n, sizeof(float), 64) : NULL;
+}
+
+/* Buffers of this rank alone: the highest level first, since a job's own fragments are laid out by the one below. */
+static void lay_private(ls_reducer *r, layout *l) {
+    int n_scratch = 0;
+    for (int s = r->levels.n; s >= 0; s--) {
+        n_scratch = r->stages[s].sum.n_scratch > n_scratch ? r->stages[s].sum.n_scratch : n_scratch;
+        for (int i = 0; i < r->stages[s].n_jobs; i++) {
+            lay_job(r, l, &r->stages[s].jobs[i]);
+        }
+    }
+    for (int i = 0; i < r->o.n_threads; i++) {
+        r->work[i].scratch = lay(l, (size_t)n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
     }
 }
 
-/* A message of n floats. An empty one (of a node without lanes) still says that the node has done with the bucket. */
+/* A message of n floats. An empty one (of a group without lanes) still says that the group has done with the bucket. */
 static size_t bytes_of(size_t n_floats) {
     return n_floats * sizeof(float);
 }
 
-/* Two messages a slice and a pair of nodes; the tag tells bucket and direction. */
+/* Two messages a part and a child: fragments up, new parameters down. Two ranks meet on one level only, so that the tag
+ * needs to tell no more than bucket and direction. */
+static void describe_job(ls_reducer *r, ls_job *job) {
+    int s = job->level, tag = 2 * job->slice.bucket;
+    const ls_slice *from = &job->slice;
+    for (int c = 0; c < job->n_children; c++) {
+        job->fragments[c] = job->params[c] = -1;
+        if (c != job->own_child) {
+            size_t k = (size_t)r->stages[s].child_fragments[c];
+            job->fragments[c] =
+                ls_exchange_receive(r->slices, job->agents[c], tag, job->received[c], bytes_of(k * from->n));
+            job->params[c] =
+                ls_exchange_send(r->slices, job->agents[c], tag + 1, r->params + from->first, bytes_of(from->n));
+        }
+    }
+    for (int i = 0; i < job->n_outs; i++) {
+        ls_out *out = &job->outs[i];
+        size_t k = (size_t)r->stages[s].n_fragments;
+        out->fragments = out->params = -1;
+        if (out->job < 0) {
+            out->fragments = ls_exchange_send(r->slices, out->agent, tag, out->sending, bytes_of(k * out->slice.n));
+            out->params = ls_exchange_receive(r->slices, out->agent, tag + 1, r->params + out->slice.first,
+                                              bytes_of(out->slice.n));
+        }
+    }
+}
+
 static void describe_slices(ls_reducer *r) {
-    const ls_team *t = r->team;
     r->slices = ls_exchange_create(r->team);
-    for (int i = 0; i < r->n_own; i++) {
-        ls_own *own = &r->own[i];
-        int tag = 2 * own->slice.bucket;
-        for (int m = 0; m < t->n_nodes; m++) {
-            own->fragments[m] = own->params[m] = -1;
-            if (m != t->node) {
-                int helper = ls_reducer_helper(t, t->rank, m);
-                own->fragments[m] = ls_exchange_receive(r->slices, helper, tag, own->received[m],
-                                                        bytes_of((size_t)r->node_fragments[m] * own->slice.n));
-                own->params[m] =
-                    ls_exchange_send(r->slices, helper, tag + 1, r->params + own->slice.first, bytes_of(own->slice.n));
-            }
+    for (int s = 0; s <= r->levels.n; s++) {
+        for (int i = 0; i < r->stages[s].n_jobs; i++) {
+            describe_job(r, &r->stages[s].jobs[i]);
         }
     }
-    for (int i = 0; i < r->n_help; i++) {
-        ls_help *help = &r->help[i];
-        int tag = 2 * help->slice.bucket, owner = help->slice.owner;
-        help->fragments = ls_exchange_send(r->slices, owner, tag, help->sending,
-                                           bytes_of((size_t)r->node_fragments[t->node] * help->slice.n));
-        help->params =
-            ls_exchange_receive(r->slices, owner, tag + 1, r->params + help->slice.first, bytes_of(help->slice.n));
-    }
-}
-
-/* News between the first ranks of nodes: n_bytes(m) from node m. */
-static void describe_news(ls_reducer *r, ls_news *news, int tag, size_t (*n_bytes)(const ls_reducer *r, int node)) {
-    const ls_team *t = r->team;
-    size_t n = (size_t)t->n_nodes;
-    news->send = ls_xcalloc(n, sizeof *news->send);
-    news->receive = ls_xcalloc(n, sizeof *news->receive);
-    news->in = ls_xcalloc(n, sizeof *news->in);
-    news->out = ls_xcalloc(1, n_bytes(r, t->node));
-    for (int m = 0; m < t->n_nodes; m++) {
-        if (m != t->node) {
-            news->in[m] = ls_xcalloc(1, n_bytes(r, m));
-            news->send[m] = ls_exchange_send(r->mail, t->node_first[m], tag, news->out, n_bytes(r, t->node));
-            news->receive[m] = ls_exchange_receive(r->mail, t->node_first[m], tag, news->in[m], n_bytes(r, m));
-        }
-    }
-}
-
-static void free_news(const ls_reducer *r, ls_news *news) {
-    for (int m = 0; news->in != NULL && m < r->team->n_nodes; m++) {
-        free(news->in[m]);
-    }
-    free(news->send);
-    free(news->receive);
-    free(news->out);
-    free(news->in);
 }
 
 static size_t verdict_bytes(const ls_reducer *r, int node) {
@@ -174,32 +174,43 @@ static size_t verdict_bytes(const ls_reducer *r, int node) {
            ls_align_up((size_t)(last - first) * (size_t)r->o.n_sums * sizeof(double), LS_EXCHANGE_UNIT);
 }
 
-static size_t norms_bytes(const ls_reducer *r, int node) {
-    size_t n_chunks = 0;
+/* (n_nodes) bytes, for norms_bytes. */
+static void count_norms(ls_reducer *r) {
+    const ls_levels *l = &r->levels;
+    r->norms_taken = ls_xcalloc((size_t)r->team->n_nodes, sizeof *r->norms_taken);
     for (int b = 0; b < r->o.n_buckets; b++) {
-        for (int owner = r->team->node_first[node]; owner < r->team->node_first[node + 1]; owner++) {
-            n_chunks += (size_t)ls_reducer_slice(r, b, owner).n_chunks;
+        for (size_t p = 0; p < l->n_parts[l->n]; p++) {
+            int node = r->team->node_of[ls_levels_agent(l, l->n, 0, p, b)];
+            r->norms_taken[node] +=
+                (size_t)ls_reducer_slice(r, b, l->n, p).n_chunks * (size_t)r->o.n_norms * sizeof(double);
         }
     }
-    return ls_align_up(n_chunks * (size_t)r->o.n_norms * sizeof(double), LS_EXCHANGE_UNIT);
+}
+
+static size_t norms_bytes(const ls_reducer *r, int node) {
+    return ls_align_up(r->norms_taken[node], LS_EXCHANGE_UNIT);
 }
 
 static void describe_mail(ls_reducer *r) {
     r->mail = ls_exchange_create(r->team);
     if (r->team->local == 0 && r->team->n_nodes > 1) {
-        describe_news(r, &r->verdicts, TAG_VERDICT, verdict_bytes);
+        ls_news_describe(r, &r->verdicts, TAG_VERDICT, verdict_bytes);
         if (r->o.n_norms > 0) {
-            describe_news(r, &r->norms, TAG_NORMS, norms_bytes);
+            count_norms(r);
+            ls_news_describe(r, &r->norms, TAG_NORMS, norms_bytes);
         }
     }
 }
 
 static ls_status allocate_private(ls_reducer *r, ls_err *err) {
-    size_t n_nodes = (size_t)r->team->n_nodes, n_rows = (size_t)r->o.n_lanes * (size_t)r->o.n_sums;
-    for (int i = 0; i < r->n_own; i++) {
-        r->own[i].fragments = ls_xcalloc(n_nodes, sizeof(int));
-        r->own[i].params = ls_xcalloc(n_nodes, sizeof(int));
-        r->own[i].received = ls_xcalloc(n_nodes, sizeof(float *));
+    size_t n_rows = (size_t)r->o.n_lanes * (size_t)r->o.n_sums;
+    for (int s = 1; s <= r->levels.n; s++) {
+        for (int i = 0; i < r->stages[s].n_jobs; i++) {
+            ls_job *job = &r->stages[s].jobs[i];
+            job->fragments = ls_xcalloc((size_t)job->n_children, sizeof *job->fragments);
+            job->params = ls_xcalloc((size_t)job->n_children, sizeof *job->params);
+            job->received = ls_xcalloc((size_t)job->n_children, sizeof *job->received);
+        }
     }
     r->verdict_rows = ls_xcalloc(n_rows, sizeof(double));
     r->norm_rows = ls_xcalloc((size_t)r->n_chunks * (size_t)r->o.n_norms, sizeof(double));
@@ -259,29 +270,50 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
     return status;
 }
 
+static void free_stage(ls_stage *stage) {
+    for (int i = 0; i < stage->n_jobs; i++) {
+        ls_job *job = &stage->jobs[i];
+        free(job->agents);
+        free(job->fragments);
+        free(job->params);
+        free(job->received);
+        free(job->outs);
+    }
+    free(stage->jobs);
+    free(stage->child_fragments);
+    ls_sum_release(&stage->sum);
+}
+
 void ls_reducer_free(ls_reducer *r) {
     ls_exchange_destroy(r->slices);
     ls_exchange_destroy(r->mail);
     ls_exchange_destroy(r->moves);
-    free_news(r, &r->verdicts);
-    free_news(r, &r->norms);
-    for (int i = 0; i < r->n_own; i++) {
-        free(r->own[i].fragments);
-        free(r->own[i].params);
-        free(r->own[i].received);
+    ls_news_free(&r->verdicts);
+    ls_news_free(&r->norms);
+    for (int s = 0; r->stages != NULL && s <= r->levels.n; s++) {
+        free_stage(&r->stages[s]);
     }
+    ls_levels_release(&r->levels);
     for (int i = 0; r->work != NULL && i < r->o.n_threads; i++) {
         free((void *)r->work[i].leaf);
         free((void *)r->work[i].sum);
     }
-    ls_sum_release(&r->root);
-    ls_sum_release(&r->node);
     ls_lane_schedule_release(&r->schedule);
     ls_shared_release(&r->shared);
-    void *const blocks[] = {
-        r->own,    r->help,           r->node_fragments, r->gradients,         (void *)r->raw,
-        r->work,   r->private_memory, r->verdict_rows,   r->norm_rows,         r->segment_norms,
-        r->chunks, r->segment_chunks, r->bucket_chunks,  (void *)r->o.buckets, (void *)r->o.segments};
+    void *const blocks[] = {r->stages,
+                            r->gradients,
+                            (void *)r->raw,
+                            r->work,
+                            r->private_memory,
+                            r->verdict_rows,
+                            r->norm_rows,
+                            r->segment_norms,
+                            r->norms_taken,
+                            r->chunks,
+                            r->segment_chunks,
+                            r->bucket_chunks,
+                            (void *)r->o.buckets,
+                            (void *)r->o.segments};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         free(blocks[i]);
     }

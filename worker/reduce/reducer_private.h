@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "worker/reduce/exchange.h"
+#include "worker/reduce/levels.h"
 #include "worker/reduce/reducer.h"
 #include "worker/reduce/shared.h"
 #include "worker/reduce/sum.h"
@@ -31,41 +32,67 @@ typedef struct ls_head {
     _Alignas(64) _Atomic uint64_t heard; /* verdicts in which the other nodes were heard */
 } ls_head;
 
-/* Floats [first, first + n) of the arena, one owner's part of one bucket. With norms: chunks [chunk, chunk + n_chunks).
- */
+/* Floats [first, first + n) of the arena, a part of one bucket. With norms: chunks [chunk, chunk + n_chunks). */
 typedef struct ls_slice {
-    int bucket, owner;
+    int bucket;
     size_t first, n;
     int chunk, n_chunks;
 } ls_slice;
 
-/* A slice that this rank owns. Lists by node have no entry (-1, NULL) for the own node. */
-typedef struct ls_own {
+/* What goes up from a job: the group's fragments of a part of the next level, to the part's agent in the group above.
+ */
+typedef struct ls_out {
     ls_slice slice;
-    int *fragments;   /* (n_nodes) messages: fragments of the node, received */
-    int *params;      /* (n_nodes) messages: new parameters, sent */
-    float **received; /* (n_nodes) (fragments of the node, n) */
-    float *reduced;   /* two phases: (n) */
-} ls_own;
+    int agent;
+    int fragments, params; /* messages: sent, received; -1 when this rank is the agent */
+    int job;               /* the agent is this rank: its job in the level above; else -1 */
+    float *sending;        /* (fragments of the group, n); NULL from a node to this rank itself, which adds in place */
+} ls_out;
 
-/* A slice of another node's rank that this rank adds for its node. */
-typedef struct ls_help {
+/* A part that this rank adds for its group of that level (levels.h): the node at level 0, all nodes at the highest,
+ * where the rank owns the part. Messages of the own child are -1. */
+typedef struct ls_job {
     ls_slice slice;
-    int fragments, params; /* messages: sent, received */
-    float *sending;        /* (fragments of this node, n) */
-} ls_help;
+    int level;
+    int n_children, own_child; /* 0 at level 0 */
+    int *agents;               /* (n_children) */
+    int *fragments, *params;   /* (n_children) messages: received, sent */
+    float **received;          /* (n_children) (fragments of the child, n); the own child's is an out's `sending` */
+    int own_job;               /* in the level below; -1 at level 0 */
+    int n_outs;                /* 0 at the highest level */
+    ls_out *outs;              /* (n_outs) */
+    float *reduced;            /* highest level, two phases: (n) */
+} ls_job;
 
-/* News that the first ranks of nodes send each other: a verdict, or norms. */
+/* The jobs of one level, in bucket order, and how far they are in this step. */
+typedef struct ls_stage {
+    int n_jobs;
+    ls_job *jobs;
+    int *child_fragments; /* (children of this rank's group); NULL at level 0 */
+    int n_fragments;      /* of this rank's group */
+    ls_sum sum;           /* fragments of the children (level 0: of the ranks) to those of the group */
+    int collected;        /* jobs whose sums have gone up (highest level, one phase: been applied) */
+    int returned;         /* jobs whose new parameters are in the arena and on their way to the children */
+} ls_stage;
+
+/* News of all nodes, that their first ranks tell each other level by level: a verdict, or norms. */
+typedef struct ls_news_level {
+    int n_send, n_receive;
+    int *send, *receive; /* messages */
+    int *from;           /* (n_receive) ranks */
+} ls_news_level;
+
 typedef struct ls_news {
-    int *send, *receive; /* (n_nodes) messages */
-    char *out;           /* what this node sends */
-    char **in;           /* (n_nodes) */
+    size_t *at; /* (n_nodes + 1) bytes: node i's lie at [at[i], at[i + 1]) of the table */
+    char *table;
+    int n_levels;
+    ls_news_level *levels; /* (n_levels), the lowest first */
 } ls_news;
 
 /* What one thread adds with. */
 typedef struct ls_work {
     const float **leaf, **sum; /* pointers of one chunk */
-    float *scratch;            /* (root or node .n_scratch, LS_REDUCE_CHUNK) */
+    float *scratch;            /* (n_scratch of the largest sum, LS_REDUCE_CHUNK) */
     size_t non_finite_at;      /* lowest so far in this step */
     char padding[LS_EXCHANGE_UNIT - 32];
 } ls_work;
@@ -74,7 +101,7 @@ struct ls_reducer {
     ls_team *team;
     ls_reducer_options o; /* tables are copies */
     ls_lane_schedule schedule;
-    int *node_fragments; /* (n_nodes) how many fragments a node's gradients come to */
+    ls_levels levels;
 
     ls_shared shared;
     ls_head *head;
@@ -97,15 +124,13 @@ struct ls_reducer {
     double *segment_norms; /* (2, n_segments + 1, n_norms): results, then scratch */
 
     /* adding */
-    ls_sum root, node; /* all fragments to the gradient; this node's as far as they go */
-    const float **raw; /* (node.n_leaves) this node's fragments, bases in the shared gradient slots */
-    ls_work *work;     /* (n_threads) */
-
-    int n_own, n_help;
-    ls_own *own;   /* in bucket order */
-    ls_help *help; /* in bucket order */
+    int n_raw;
+    const float **raw;                  /* (n_raw) this node's fragments, bases in the shared gradient slots */
+    ls_work *work;                      /* (n_threads) */
+    ls_stage *stages;                   /* (levels.n + 1) */
     ls_exchange *slices, *mail, *moves; /* of gradients and parameters; of news; of optimizer slots */
     ls_news verdicts, norms;
+    size_t *norms_taken; /* (n_nodes) bytes of each node's message of norms */
     char *private_memory;
 
     /* the step */
@@ -113,17 +138,16 @@ struct ls_reducer {
     uint64_t base;  /* buckets of all steps before */
     int next_ready; /* bucket */
     int node_ready; /* buckets that all ranks of the node have made ready */
-    int own_done;   /* slices added (one phase: and applied) */
-    int help_sent, help_done;
+    int applied;    /* jobs of the highest level */
+    int n_left;     /* jobs to collect, and to return */
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
     int64_t wait_ns, wait_mark;
 };
 
 /* reducer_slices.c: pure */
-void ls_reducer_cut(ls_reducer *r); /* chunks, own and help, without memory or messages */
-int ls_reducer_helper(const ls_team *t, int owner, int node);
-ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int owner);
+void ls_reducer_cut(ls_reducer *r); /* chunks and jobs, without memory or messages */
+ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int level, size_t part);
 
 /* reducer_memory.c */
 ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) LS_MUST_CHECK;
@@ -131,6 +155,18 @@ void ls_reducer_free(ls_reducer *r);
 
 /* reducer_verdict.c */
 void ls_reducer_share_norms(ls_reducer *r); /* all ranks; then norms_ready */
+
+/* reducer_news.c */
+void ls_news_describe(ls_reducer *r, ls_news *news, int tag, size_t (*n_bytes)(const ls_reducer *r, int node));
+void ls_news_free(ls_news *news);
+void ls_news_swap(ls_reducer *r, ls_news *news); /* first ranks of nodes: the own node's part is in the table */
+
+/* Fragments that a group's gradients come to, and the branches if `out` is not NULL (room for LS_MAX_FRAGMENTS). */
+int ls_reducer_fragments(const ls_reducer *r, int level, int group, ls_branch *out);
+
+static inline bool ls_reducer_is_top(const ls_reducer *r, int level) {
+    return level == r->levels.n;
+}
 
 static inline ls_line *ls_reducer_line(ls_reducer *r) {
     return &r->lines[r->team->local];

@@ -11,15 +11,18 @@ void ls_reducer_broadcast_params(ls_reducer *r) {
     ls_team_node_barrier(r->team);
 }
 
-/* Begins to move one optimizer slot's slices between their owners on other nodes and those who help these on rank 0's
- * node; appends the other side of each message to peers. */
+/* Begins to move one optimizer slot's slices between their owners on other nodes and the agents of their parts on rank
+ * 0's node; appends the other side of each message to peers. */
 static void start_slot(ls_reducer *r, float *slot, bool gather, int **peers, int *n, int *cap) {
     ls_team *t = r->team;
+    const ls_levels *l = &r->levels;
+    size_t below = l->n_parts[l->n] / l->n_parts[0];
     for (int b = 0; b < r->o.n_buckets; b++) {
-        for (int owner = t->node_first[1]; owner < t->size; owner++) {
-            ls_slice s = ls_reducer_slice(r, b, owner);
-            int keeper = ls_reducer_helper(t, owner, 0), from = gather ? owner : keeper, to = gather ? keeper : owner;
-            if (s.n == 0 || (t->rank != from && t->rank != to)) {
+        for (size_t p = 0; p < l->n_parts[l->n]; p++) {
+            ls_slice s = ls_reducer_slice(r, b, l->n, p);
+            int owner = ls_levels_agent(l, l->n, 0, p, b), keeper = ls_levels_agent(l, 0, 0, p / below, b);
+            int from = gather ? owner : keeper, to = gather ? keeper : owner;
+            if (s.n == 0 || t->node_of[owner] == 0 || (t->rank != from && t->rank != to)) {
                 continue;
             }
             int message = t->rank == from ? ls_exchange_send(r->moves, to, b, slot + s.first, s.n * sizeof(float))

@@ -1,5 +1,5 @@
-/* What all ranks must know of all: verdicts and norms. Inside a node through shared memory; the first ranks of the
- * nodes send each other their nodes' news directly, so that who is missing can be named. */
+/* What all ranks must know of all: verdicts and norms. Inside a node through shared memory, between nodes as news of
+ * their first ranks. */
 #include <string.h>
 
 #include "common/memory.h"
@@ -31,31 +31,6 @@ static void wait_head(ls_reducer *r, _Atomic uint64_t *counter, uint64_t goal) {
     ls_wait_for(&w, r->team->node_first[r->team->node], true);
     while (atomic_load_explicit(counter, memory_order_acquire) < goal) {
         pause_and_poke(r, &w);
-    }
-    ls_wait_end(&w);
-}
-
-/* First ranks of nodes: sends news->out to the others and receives theirs into news->in. */
-static void swap_news(ls_reducer *r, ls_news *news) {
-    const ls_team *t = r->team;
-    for (int m = 0; m < t->n_nodes; m++) {
-        if (m != t->node) {
-            ls_exchange_start(r->mail, news->receive[m]);
-        }
-    }
-    for (int m = 0; m < t->n_nodes; m++) {
-        if (m != t->node) {
-            ls_exchange_start(r->mail, news->send[m]);
-        }
-    }
-    ls_wait w = ls_wait_begin(t->progress, t->oversubscribed);
-    for (int m = 0; m < t->n_nodes; m++) {
-        if (m != t->node) {
-            ls_wait_for(&w, t->node_first[m], false);
-            while (!ls_exchange_done(r->mail, news->receive[m]) || !ls_exchange_done(r->mail, news->send[m])) {
-                ls_wait_pause(&w);
-            }
-        }
     }
     ls_wait_end(&w);
 }
@@ -107,14 +82,16 @@ static void hear_nodes(ls_reducer *r, int parity) {
     size_t n_bytes;
     ls_say say = combine_node(r, parity);
     const double *mine = node_rows(r, parity, t->node, &n_bytes);
-    memcpy(r->verdicts.out, &say, sizeof say);
-    memcpy(r->verdicts.out + sizeof say, mine, n_bytes);
-    swap_news(r, &r->verdicts);
+    char *out = r->verdicts.table + r->verdicts.at[t->node];
+    memcpy(out, &say, sizeof say);
+    memcpy(out + sizeof say, mine, n_bytes);
+    ls_news_swap(r, &r->verdicts);
     for (int m = 0; m < t->n_nodes; m++) {
         if (m != t->node) {
+            const char *in = r->verdicts.table + r->verdicts.at[m];
             double *theirs = node_rows(r, parity, m, &n_bytes);
-            memcpy(&r->node_says[parity * t->n_nodes + m], r->verdicts.in[m], sizeof(ls_say));
-            memcpy(theirs, r->verdicts.in[m] + sizeof(ls_say), n_bytes);
+            memcpy(&r->node_says[parity * t->n_nodes + m], in, sizeof(ls_say));
+            memcpy(theirs, in + sizeof(ls_say), n_bytes);
         }
     }
 }
@@ -169,20 +146,25 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
 
 /* ---- norms ---- */
 
-/* Copies the norms of the chunks that a node owns between the table and the node's message. */
-static void copy_norms(ls_reducer *r, int node, char *message, bool out) {
+/* Copies the norms of all nodes' chunks but this one's from their messages into the table; or with `out`, this one's
+ * from the table into its message. A node's message has the parts that its ranks own, bucket by bucket. */
+static void copy_norms(ls_reducer *r, bool out) {
     const ls_team *t = r->team;
+    const ls_levels *l = &r->levels;
     size_t chunk_bytes = (size_t)r->o.n_norms * sizeof(double);
+    memset(r->norms_taken, 0, (size_t)t->n_nodes * sizeof *r->norms_taken);
     for (int b = 0; b < r->o.n_buckets; b++) {
-        for (int owner = t->node_first[node]; owner < t->node_first[node + 1]; owner++) {
-            ls_slice s = ls_reducer_slice(r, b, owner);
-            double *at = r->chunk_norms + (size_t)s.chunk * (size_t)r->o.n_norms;
-            size_t n_bytes = (size_t)s.n_chunks * chunk_bytes;
-            if (n_bytes == 0) {
+        for (size_t p = 0; p < l->n_parts[l->n]; p++) {
+            int node = t->node_of[ls_levels_agent(l, l->n, 0, p, b)];
+            if ((node == t->node) != out) {
                 continue;
             }
-            memcpy(out ? message : (char *)at, out ? (char *)at : message, n_bytes);
-            message += n_bytes;
+            ls_slice s = ls_reducer_slice(r, b, l->n, p);
+            char *message = r->norms.table + r->norms.at[node] + r->norms_taken[node];
+            char *at = (char *)(r->chunk_norms + (size_t)s.chunk * (size_t)r->o.n_norms);
+            size_t n_bytes = (size_t)s.n_chunks * chunk_bytes;
+            memcpy(out ? message : at, out ? at : message, n_bytes);
+            r->norms_taken[node] += n_bytes;
         }
     }
 }
@@ -194,13 +176,9 @@ void ls_reducer_share_norms(ls_reducer *r) {
     wait_lines(r, offsetof(ls_line, summed), r->steps);
     if (t->n_nodes > 1) {
         if (t->local == 0) {
-            copy_norms(r, t->node, r->norms.out, true);
-            swap_news(r, &r->norms);
-            for (int m = 0; m < t->n_nodes; m++) {
-                if (m != t->node) {
-                    copy_norms(r, m, r->norms.in[m], false);
-                }
-            }
+            copy_norms(r, true);
+            ls_news_swap(r, &r->norms);
+            copy_norms(r, false);
             atomic_store_explicit(&r->head->norms, r->steps, memory_order_release);
         }
         wait_head(r, &r->head->norms, r->steps);

@@ -13,6 +13,7 @@
 #include "common/memory.h"
 #include "worker/reduce/cores.h"
 #include "worker/reduce/launcher.h"
+#include "worker/reduce/levels.h"
 #include "worker/reduce/team_private.h"
 
 /* How long the others may take to come to the end (rank 0 may have a checkpoint to write), and how long MPI_Finalize,
@@ -49,22 +50,21 @@ static void set_deadline(unsigned seconds, int code, const char *text) {
 
 /* ---- who is there ---- */
 
-/* Ranks a node from the environment; 0: as many as share memory. */
-static ls_status read_cap(int *cap, ls_err *err) {
-    const char *text = getenv("LOCKSTEP_RANKS_PER_NODE");
-    *cap = 0;
+/* A whole number of at least `least` from the environment; `unset` without one. */
+static ls_status read_number(const char *name, int least, int unset, int *out, ls_err *err) {
+    const char *text = getenv(name);
+    *out = unset;
     if (text == NULL || text[0] == '\0') {
         return LS_OK;
     }
     char *end;
     errno = 0;
     long value = strtol(text, &end, 10);
-    if (errno != 0 || *end != '\0' || value < 1 || value > 1000000) {
-        return ls_fail(err, LS_EINPUT,
-                       "LOCKSTEP_RANKS_PER_NODE=\"%s\": expected a whole number of at least 1; correct it or unset it",
-                       text);
+    if (errno != 0 || *end != '\0' || value < least || value > 1000000) {
+        return ls_fail(err, LS_EINPUT, "%s=\"%s\": expected a whole number of at least %d; correct it or unset it",
+                       name, text, least);
     }
-    *cap = (int)value;
+    *out = (int)value;
     return LS_OK;
 }
 
@@ -184,7 +184,9 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
     atomic_store(&team->progress->waiting, LS_NOBODY);
 
     int cap, world;
-    ls_status status = read_cap(&cap, err);
+    ls_status status = read_number("LOCKSTEP_RANKS_PER_NODE", 1, 0, &cap, err);
+    ls_status fan_status = read_number("LOCKSTEP_FAN_IN", 2, LS_FAN_IN, &team->fan_in, err);
+    status = status != LS_OK ? status : fan_status;
     MPI_Comm machine, node;
     MPI_Comm_rank(MPI_COMM_WORLD, &world);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world, MPI_INFO_NULL, &machine);

@@ -7,6 +7,8 @@
  *
  * A node is what MPI_Comm_split_type(MPI_COMM_TYPE_SHARED) says. The environment variable LOCKSTEP_RANKS_PER_NODE=k
  * cuts it into nodes of at most k ranks that share no memory, so that one machine can stand for several.
+ * LOCKSTEP_FAN_IN=k (16 where unset) is how many nodes, or groups of nodes, tell each other their gradients directly;
+ * with more nodes the all-reduce goes by levels (levels.h). It must be the same on all ranks, and changes no bits.
  *
  * "Collective" means all ranks of the team. Waits in collective calls are noted in the progress row, for the watchdog
  * to end those that never end. A failure inside MPI itself is fatal at once (MPI_ERRORS_ARE_FATAL): what cannot talk
@@ -32,6 +34,7 @@ typedef struct ls_team {
     int *node_of;                 /* (size) node of a rank */
     int *node_first;              /* (n_nodes + 1) ranks of node n are [node_first[n], node_first[n+1]) */
     char (*hosts)[LS_HOST_CHARS]; /* (size) */
+    int fan_in;                   /* at least 2 */
     int n_machine_cores;          /* physical cores of this machine that its ranks may use, together */
     int n_threads;         /* threads that this rank should use: cores it is bound to, shared fairly, at least 1 */
     bool oversubscribed;   /* more ranks than cores on this machine: waits must yield at once */
