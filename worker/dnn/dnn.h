@@ -125,10 +125,10 @@ typedef struct ls_batch_norm_desc {
 ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads,
                              ls_err *err) LS_MUST_CHECK;
 
-/* dst = src weights for each place of the first axis: (batch, m, k) (batch, k, n) -> (batch, m, n). LS_PASS_* do not
- * apply: a gradient is another product. */
-ls_status ls_prim_matmul(ls_prim **out, const ls_md *src, const ls_md *weights, const ls_md *dst, int n_threads,
-                         ls_err *err) LS_MUST_CHECK;
+/* dst = src weights for each place of the first axis: (batch, m, k) (batch, k, n) -> (batch, m, n), or without that
+ * axis; add: dst += src weights. LS_PASS_* do not apply: a gradient is another product. */
+ls_status ls_prim_matmul(ls_prim **out, const ls_md *src, const ls_md *weights, const ls_md *dst, bool add,
+                         int n_threads, ls_err *err) LS_MUST_CHECK;
 
 /* dst = src in another layout or type. */
 ls_status ls_prim_reorder(ls_prim **out, const ls_md *src, const ls_md *dst, int n_threads, ls_err *err) LS_MUST_CHECK;

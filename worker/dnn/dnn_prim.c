@@ -113,8 +113,11 @@ static ls_status finish(ls_prim **out, request *r, dnnl_primitive_desc_t pd, int
     return LS_OK;
 }
 
-/* Descriptor of an operation: scratch memory is the caller's, relu rides along when asked. */
-static dnnl_primitive_desc_t describe(request *r, const void *op, bool relu, dnnl_primitive_desc_t hint) {
+/* What is done with a result: max(0, result), or it is added to what the destination holds. */
+typedef enum { POST_NONE, POST_RELU, POST_ADD } post_op;
+
+/* Descriptor of an operation: scratch memory is the caller's. */
+static dnnl_primitive_desc_t describe(request *r, const void *op, post_op then, dnnl_primitive_desc_t hint) {
     dnnl_primitive_attr_t attr;
     dnnl_primitive_desc_t pd = NULL;
     r->status = dnnl_primitive_attr_create(&attr);
@@ -123,8 +126,12 @@ static dnnl_primitive_desc_t describe(request *r, const void *op, bool relu, dnn
     }
     dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
     dnnl_post_ops_t post = NULL;
-    if (relu && dnnl_post_ops_create(&post) == dnnl_success) {
-        dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
+    if (then != POST_NONE && dnnl_post_ops_create(&post) == dnnl_success) {
+        if (then == POST_RELU) {
+            dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
+        } else {
+            dnnl_post_ops_append_sum(post, 1.0f);
+        }
         dnnl_primitive_attr_set_post_ops(attr, post);
         dnnl_post_ops_destroy(post);
     }
@@ -200,7 +207,7 @@ static dnnl_primitive_desc_t describe_linear(request *r, const ls_linear_desc *d
     const dnnl_memory_desc_t *bias = d->bias.rank ? &m.bias : NULL;
     linear_op op;
     r->status = d->n_spatial == 0 ? init_dense(&op, &m, bias, pass) : init_conv(&op, d, &m, bias, pass);
-    return r->status == dnnl_success ? describe(r, &op, d->relu, hint) : NULL;
+    return r->status == dnnl_success ? describe(r, &op, d->relu ? POST_RELU : POST_NONE, hint) : NULL;
 }
 
 ls_status ls_prim_linear(ls_prim **out, const ls_linear_desc *desc, ls_pass pass, int n_threads, ls_err *err) {
@@ -264,7 +271,7 @@ static dnnl_primitive_desc_t describe_pool(request *r, const ls_pool_desc *d, ls
             &op, pass == LS_PASS_TRAINING ? dnnl_forward_training : dnnl_forward_inference, alg, &src, &dst, w.stride,
             w.kernel, w.before, w.after);
     }
-    return r->status == dnnl_success ? describe(r, &op, false, hint) : NULL;
+    return r->status == dnnl_success ? describe(r, &op, POST_NONE, hint) : NULL;
 }
 
 ls_status ls_prim_pool(ls_prim **out, const ls_pool_desc *desc, ls_pass pass, int n_threads, ls_err *err) {
@@ -304,7 +311,7 @@ static dnnl_primitive_desc_t describe_batch_norm(request *r, const ls_batch_norm
         r->status = dnnl_batch_normalization_forward_desc_init(
             &op, pass == LS_PASS_TRAINING ? dnnl_forward_training : dnnl_forward_inference, &src, d->epsilon, flags);
     }
-    return r->status == dnnl_success ? describe(r, &op, false, hint) : NULL;
+    return r->status == dnnl_success ? describe(r, &op, POST_NONE, hint) : NULL;
 }
 
 ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads, ls_err *err) {
@@ -354,15 +361,15 @@ ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_p
 
 /* ---- products of activations ---- */
 
-ls_status ls_prim_matmul(ls_prim **out, const ls_md *src, const ls_md *weights, const ls_md *dst, int n_threads,
-                         ls_err *err) {
+ls_status ls_prim_matmul(ls_prim **out, const ls_md *src, const ls_md *weights, const ls_md *dst, bool add,
+                         int n_threads, ls_err *err) {
     static const ls_prim_arg args[] = {LS_ARG_SRC, LS_ARG_WEIGHTS, LS_ARG_DST, LS_ARG_COUNT};
     request r = {"product of matrices", src, weights, dst, dnnl_success};
     dnnl_memory_desc_t a = ls_dnn_md(src), b = ls_dnn_md(weights), c = ls_dnn_md(dst);
     dnnl_matmul_desc_t op;
     ls_dnn_set_threads(n_threads);
     r.status = dnnl_matmul_desc_init(&op, &a, &b, NULL, &c);
-    dnnl_primitive_desc_t pd = r.status == dnnl_success ? describe(&r, &op, false, NULL) : NULL;
+    dnnl_primitive_desc_t pd = r.status == dnnl_success ? describe(&r, &op, add ? POST_ADD : POST_NONE, NULL) : NULL;
     return pd == NULL ? fail(&r, err) : finish(out, &r, pd, n_threads, args, 1u << LS_ARG_DST, err);
 }
 

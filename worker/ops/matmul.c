@@ -34,7 +34,7 @@ static ls_status emit(ls_plan *p, ls_phase phase, const char *label, const ls_no
     ls_md weights = describe(s.batch, s.k, s.n, b.transposed, dtype);
     ls_md dst = describe(s.batch, s.m, s.n, false, dtype);
     ls_prim *prim;
-    LS_TRY(ls_prim_matmul(&prim, &src, &weights, &dst, ls_plan_threads(p), err));
+    LS_TRY(ls_prim_matmul(&prim, &src, &weights, &dst, false, ls_plan_threads(p), err));
     ls_prim_refs refs = {0};
     refs.of[LS_ARG_SRC] = a.ref;
     refs.of[LS_ARG_WEIGHTS] = b.ref;

@@ -1,131 +1,11 @@
-/* Recurrent layers: the plan of a node. How it computes is told in rnn.h. */
+/* Recurrent layers: the calls of a node. How it computes is told in rnn.h. */
 #include "worker/ops/rnn.h"
 
 #include <stdlib.h>
 
 #include "common/memory.h"
 
-static const rnn_cell *const cells[] = {[LS_CELL_SIMPLE] = &ls_rnn_cell_simple,
-                                        [LS_CELL_LSTM] = &ls_rnn_cell_lstm,
-                                        [LS_CELL_GRU] = &ls_rnn_cell_gru,
-                                        [LS_CELL_GRU_RESET_AFTER] = &ls_rnn_cell_gru_reset_after,
-                                        [LS_CELL_JORDAN] = &ls_rnn_cell_jordan};
-
-/* ---- memory ---- */
-
-static void place_forward(rnn_form *f) {
-    const size_t nu = f->n * f->units, kept = f->training ? f->steps : 1;
-    size_t *at = &f->n_floats;
-    bool keep_r = f->training && (f->cell->r_kept || !f->act.from_result || !f->rec.from_result);
-    f->x = ls_rnn_place(at, f->n * f->in, f->steps);
-    f->z = ls_rnn_place(at, f->n * f->wide, f->steps);
-    f->r = ls_rnn_place(at, f->n * f->to[0], keep_r ? f->steps : 1);
-    f->h = ls_rnn_place(at, nu, f->steps + 1);
-    f->first = ls_rnn_place(at, f->n, 1);
-    if (f->cell->n_products == 2) {
-        f->r2 = ls_rnn_place(at, f->n * f->to[1], keep_r ? f->steps : 1);
-    }
-    if (f->cell->n_states == 2) {
-        f->c = ls_rnn_place(at, nu, f->steps + 1);
-    }
-    if (f->drops_in) {
-        f->drop_in = ls_rnn_place(at, f->n * f->in, 1);
-    }
-    if (f->drops_state) {
-        f->drop_state = ls_rnn_place(at, nu, 1);
-        f->hd = ls_rnn_place(at, nu, kept);
-    }
-    if (f->cell->place != NULL) {
-        f->cell->place(f);
-    }
-}
-
-static void place_backward(rnn_form *f) {
-    const size_t nu = f->n * f->units;
-    size_t *at = &f->n_backward_floats;
-    f->dh = ls_rnn_place(at, nu, 1);
-    f->dr = ls_rnn_place(at, nu, 1);
-    f->d = ls_rnn_place(at, f->n * f->to[0], f->cell->d_is_z ? 1 : f->steps);
-    if (f->cell->n_states == 2) {
-        f->dc = ls_rnn_place(at, nu, 1);
-    }
-    if (f->cell->n_products == 2) {
-        f->dr2 = ls_rnn_place(at, f->n * f->from[1], 1);
-        f->d2 = ls_rnn_place(at, f->n * f->to[1], f->steps);
-    }
-}
-
-static rnn_form *new_form(const ls_plan *p, const ls_node *node) {
-    const ls_rnn_attr *a = node->attr;
-    const ls_tensor *in = node->in[0];
-    rnn_form *f = ls_xcalloc(1, sizeof *f);
-    f->attr = a;
-    f->cell = cells[a->cell];
-    f->act = ls_act_function_of(&a->activation);
-    f->rec = ls_act_function_of(&a->recurrent_activation);
-    f->samples = (size_t)ls_plan_samples(p);
-    f->rows = (size_t)in->rows;
-    f->n = f->samples * f->rows;
-    f->steps = (size_t)in->shape.dim[0];
-    f->in = (size_t)in->shape.dim[1];
-    f->units = (size_t)a->units;
-    f->wide = a->cell == LS_CELL_JORDAN ? (size_t)a->hidden : f->cell->gates * f->units;
-    for (int i = 0; i < f->cell->n_products; i++) {
-        f->from[i] = f->units;
-        f->to[i] = f->cell->columns[i] * f->units;
-    }
-    if (a->cell == LS_CELL_JORDAN) {
-        f->to[0] = f->from[1] = f->wide;
-        f->to[1] = f->units;
-    }
-    f->id = node->id;
-    f->training = ls_plan_training(p);
-    f->drops_in = f->training && a->dropout > 0;
-    f->drops_state = f->training && a->recurrent_dropout > 0;
-    place_forward(f);
-    place_backward(f);
-    return f;
-}
-
-static ls_ref at(ls_ref workspace, const rnn_array *a) {
-    return ls_ref_at(workspace, a->at * sizeof(float));
-}
-
-/* ---- weights ---- */
-
-static rnn_matrix input_matrix(const rnn_form *f, const ls_node *node) {
-    return (rnn_matrix){node->weights[0], f->in, f->wide, 0, f->wide};
-}
-
-/* Of a step's product: columns of the recurrent kernel, or Jordan's output kernel. */
-static rnn_matrix recurrent_matrix(const rnn_form *f, const ls_node *node, int product) {
-    if (product == 1 && f->cell->columns[1] == 0) {
-        return (rnn_matrix){node->weights[f->attr->use_bias ? 3 : 2], f->from[1], f->to[1], 0, f->to[1]};
-    }
-    return (rnn_matrix){node->weights[1], f->from[product], f->wide, product == 1 ? f->to[0] : 0, f->to[product]};
-}
-
-/* The weight that holds the bias of a step's product, and where in it; NULL: it has none. */
-static ls_weight *product_bias(const rnn_form *f, const ls_node *node, int product, size_t *at) {
-    *at = 0;
-    if (f->attr->use_bias && product == 0 && f->attr->cell == LS_CELL_GRU_RESET_AFTER) {
-        *at = f->wide * sizeof(float);
-        return node->weights[2];
-    }
-    return f->attr->use_bias && product == 1 && f->attr->cell == LS_CELL_JORDAN ? node->weights[4] : NULL;
-}
-
-static ls_ref product_bias_ref(ls_plan *p, const rnn_form *f, const ls_node *node, int product) {
-    size_t at;
-    ls_weight *bias = product_bias(f, node, product, &at);
-    if (bias == NULL) {
-        return (ls_ref){0};
-    }
-    ls_plan_weight_layout(p, bias, NULL);
-    return ls_ref_at(ls_plan_weight(p, bias), at);
-}
-
-/* ---- forward ---- */
+static const double SHARED_FLOPS = 64e6; /* of one product, from which its threads are worth their meeting */
 
 /* A kernel's own state that points at the form, which outlives it. */
 static const rnn_form **new_pointer(const rnn_form *f) {
@@ -134,64 +14,110 @@ static const rnn_form **new_pointer(const rnn_form *f) {
     return state;
 }
 
-/* The input's part for all steps. */
-static ls_status emit_input(ls_plan *p, const ls_node *node, const rnn_form *f, ls_err *err) {
-    rnn_matrix m = input_matrix(f, node);
-    size_t rows = f->steps * f->n;
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32);
-    ls_call *gather = ls_plan_emit(p, LS_PHASE_FORWARD, "rnn.gather", node, ls_rnn_gather_kernel, new_pointer(f), NULL);
-    ls_call_arg(gather, LS_READ, src);
-    ls_call_arg(gather, LS_WRITE, f->workspace);
-    ls_prim *prim;
-    ls_prim_refs refs = {0};
-    LS_TRY(ls_rnn_product_prim(p, node, &m, rows, f->attr->use_bias, f->training ? LS_PASS_TRAINING : LS_PASS_INFERENCE,
-                               &prim, &refs.of[LS_ARG_WEIGHTS], err));
-    refs.of[LS_ARG_SRC] = at(f->workspace, &f->x);
-    refs.of[LS_ARG_DST] = at(f->workspace, &f->z);
-    if (f->attr->use_bias) {
-        ls_plan_weight_layout(p, node->weights[2], NULL);
-        refs.of[LS_ARG_BIAS] = ls_plan_weight(p, node->weights[2]);
-    }
-    ls_ops_emit_prim(p, LS_PHASE_FORWARD, "rnn.forward_input", node, prim, &refs,
-                     2.0 * (double)rows * (double)m.in * (double)m.width);
-    return LS_OK;
+static ls_ref at(ls_ref workspace, const rnn_array *a) {
+    return ls_ref_at(workspace, a->at);
 }
 
-/* The products of one step, prepared, with their weights and scratch memory. */
-static ls_status new_products(ls_plan *p, const ls_node *node, const rnn_form *f, ls_pass pass, rnn_call *call,
-                              ls_ref *kernel, ls_ref *scratch, ls_err *err) {
-    for (int i = 0; i < f->cell->n_products; i++) {
-        rnn_matrix m = recurrent_matrix(f, node, i);
-        size_t at_bias;
-        bool bias = pass != LS_PASS_BACKWARD_DATA && product_bias(f, node, i, &at_bias) != NULL;
-        LS_TRY(ls_rnn_product_prim(p, node, &m, f->n, bias, pass, &call->product[i], &kernel[i], err));
-        size_t n_bytes = ls_prim_arg_bytes(call->product[i], LS_ARG_SCRATCHPAD);
-        scratch[i] = n_bytes > 0 ? ls_plan_temp(p, n_bytes) : (ls_ref){0};
-    }
-    return LS_OK;
+static double flops_of(const rnn_matrix *m, size_t rows) {
+    return 2.0 * (double)rows * (double)m->in * (double)m->width;
+}
+
+/* Threads for one product: of a part, one; of the whole, all where it is large. */
+static int threads_of(const ls_plan *p, const rnn_form *f, const rnn_matrix *m, size_t rows) {
+    return f->parts == 1 && flops_of(m, rows) >= SHARED_FLOPS ? ls_plan_threads(p) : 1;
 }
 
 static double step_flops(const rnn_form *f) {
     return 2.0 * (double)(f->steps * f->n) * (double)(f->from[0] * f->to[0] + f->from[1] * f->to[1]);
 }
 
-static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, ls_err *err) {
-    rnn_call *own = ls_xcalloc(1, sizeof *own);
-    own->form = f;
-    ls_ref kernel[2] = {{0}}, scratch[2] = {{0}}, none = {0};
-    ls_status status =
-        new_products(p, node, f, f->training ? LS_PASS_TRAINING : LS_PASS_INFERENCE, own, kernel, scratch, err);
+/* ---- forward ---- */
+
+static void emit_gather(ls_plan *p, const ls_node *node, const rnn_form *f) {
+    ls_ref src = f->table != NULL ? ls_plan_in(p, f->table->in[0], f->numbers) : ls_plan_in(p, node->in[0], f->source);
+    ls_call *gather = ls_plan_emit(p, LS_PHASE_FORWARD, "rnn.gather", node, ls_rnn_gather_kernel, new_pointer(f), NULL);
+    ls_call_arg(gather, LS_READ, src);
+    ls_call_arg(gather, LS_WRITE, f->workspace);
+}
+
+/* dst = src W + b over `rows` rows. */
+static ls_status emit_input_product(ls_plan *p, const ls_node *node, const rnn_form *f, ls_phase phase,
+                                    const char *label, size_t rows, ls_dtype dtype, ls_ref src, ls_ref dst,
+                                    ls_err *err) {
+    rnn_matrix m = ls_rnn_input_matrix(f, node);
+    ls_prim *prim;
+    ls_prim_refs refs = {0};
+    const int n_threads = flops_of(&m, rows) >= SHARED_FLOPS ? ls_plan_threads(p) : 1;
+    LS_TRY(ls_rnn_product(p, node, &m, rows, f->attr->use_bias, false, dtype, n_threads, &prim,
+                          &refs.of[LS_ARG_WEIGHTS], err));
+    refs.of[LS_ARG_SRC] = src;
+    refs.of[LS_ARG_DST] = dst;
+    if (f->attr->use_bias) {
+        ls_plan_weight_layout(p, node->weights[2], NULL);
+        refs.of[LS_ARG_BIAS] = ls_plan_weight(p, node->weights[2]);
+    }
+    ls_ops_emit_prim(p, phase, label, node, prim, &refs, flops_of(&m, rows));
+    return LS_OK;
+}
+
+/* P, once a step; its last row is made by the walk. */
+static ls_status emit_table(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref *table, ls_err *err) {
+    ls_weight *rows = f->table->weights[0];
+    ls_plan_weight_layout(p, rows, NULL);
+    *table = ls_plan_persistent(p, (f->vocabulary + 1) * f->wide * sizeof(float));
+    return emit_input_product(p, node, f, LS_PHASE_PREPARE, "rnn.table", f->vocabulary, LS_F32, ls_plan_weight(p, rows),
+                              *table, err);
+}
+
+/* The kernels of the steps for every part, their weights once. */
+static ls_status new_step_kernels(ls_plan *p, const ls_node *node, rnn_call *call, bool back, ls_ref *weight,
+                                  ls_err *err) {
+    const rnn_form *f = call->form;
+    for (int i = 0; i < f->cell->n_products; i++) {
+        rnn_matrix m = ls_rnn_step_matrix(f, node, i);
+        const size_t rows = ls_rnn_part_rows(f);
+        size_t at_bias;
+        bool bias = !back && ls_rnn_step_bias(f, node, i, &at_bias) != NULL;
+        LS_TRY(ls_rnn_product(p, node, &m, rows, bias, back, f->dtype, threads_of(p, f, &m, rows),
+                              &call->part[0].step[i], &weight[i], err));
+        for (size_t k = 1; k < f->parts; k++) {
+            LS_TRY(ls_rnn_product_again(&m, rows, bias, back, f->dtype, &call->part[k].step[i], err));
+        }
+        ls_rnn_call_scratch(call, call->part[0].step[i]);
+    }
+    return LS_OK;
+}
+
+static ls_ref step_bias_ref(ls_plan *p, const rnn_form *f, const ls_node *node, int product) {
+    size_t at_bias;
+    ls_weight *bias = ls_rnn_step_bias(f, node, product, &at_bias);
+    if (bias == NULL) {
+        return (ls_ref){0};
+    }
+    ls_plan_weight_layout(p, bias, NULL);
+    return ls_ref_at(ls_plan_weight(p, bias), at_bias);
+}
+
+static ls_ref scratch_of(ls_plan *p, const rnn_call *call) {
+    const size_t n_bytes = call->n_parts * call->scratch_bytes;
+    return n_bytes > 0 ? ls_plan_temp(p, n_bytes) : (ls_ref){0};
+}
+
+static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref table, ls_err *err) {
+    rnn_call *own = ls_rnn_call_new(f);
+    ls_ref kernel[2] = {{0}}, none = {0}, given[2], last[2], out = ls_plan_out(p, node->out[0], f->dtype);
+    ls_status status = new_step_kernels(p, node, own, false, kernel, err);
     if (status != LS_OK) {
         ls_rnn_call_destroy(own);
         return status;
     }
-    ls_ref given[2] = {{0}}, last[2] = {{0}}, out = ls_plan_out(p, node->out[0], LS_F32);
-    for (int i = 0; i < f->cell->n_states; i++) {
-        given[i] = node->n_in > 1 ? ls_plan_in(p, node->in[1 + i], LS_F32) : none;
-        last[i] = node->n_out > 1 ? ls_plan_out(p, node->out[1 + i], LS_F32) : none;
+    for (int i = 0; i < 2; i++) {
+        bool has = i < f->cell->n_states;
+        given[i] = has && node->n_in > 1 ? ls_plan_in(p, node->in[1 + i], LS_F32) : none;
+        last[i] = has && node->n_out > 1 ? ls_plan_out(p, node->out[1 + i], LS_F32) : none;
     }
     size_t state_bytes = (size_t)f->cell->n_states * f->n * f->units * sizeof(float) * (size_t)ls_plan_lanes(p);
-    ls_ref state = f->attr->stateful ? ls_plan_persistent(p, state_bytes) : none;
+    ls_ref state = f->attr->stateful ? ls_plan_persistent(p, state_bytes) : none, scratch = scratch_of(p, own);
     ls_call *c =
         ls_plan_emit(p, LS_PHASE_FORWARD, "rnn.forward", node, ls_rnn_forward_kernel, own, ls_rnn_call_destroy);
     c->flops = step_flops(f);
@@ -199,42 +125,109 @@ static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, 
     ls_call_arg(c, LS_READ, f->mask);
     ls_call_arg(c, LS_READ, kernel[0]);
     ls_call_arg(c, LS_READ, kernel[1]);
-    ls_call_arg(c, LS_READ, product_bias_ref(p, f, node, 0));
-    ls_call_arg(c, LS_READ, product_bias_ref(p, f, node, 1));
-    ls_call_arg(c, LS_WRITE, scratch[0]);
-    ls_call_arg(c, LS_WRITE, scratch[1]);
+    ls_call_arg(c, LS_READ, step_bias_ref(p, f, node, 0));
+    ls_call_arg(c, LS_READ, step_bias_ref(p, f, node, 1));
+    ls_call_arg(c, LS_WRITE, scratch);
     ls_call_arg(c, LS_WRITE, out);
     ls_call_arg(c, LS_READ, given[0]);
     ls_call_arg(c, LS_READ, given[1]);
     ls_call_arg(c, LS_WRITE, last[0]);
     ls_call_arg(c, LS_WRITE, last[1]);
     ls_call_arg(c, LS_READWRITE, state);
+    ls_call_arg(c, LS_READWRITE, table);
     return LS_OK;
 }
 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
-    rnn_form *f = new_form(p, node);
+    rnn_form *f = ls_rnn_form_new(p, node);
     ls_plan_remember(p, node, f);
-    f->workspace = ls_plan_temp(p, f->n_floats * sizeof(float));
+    f->workspace = ls_plan_temp(p, f->n_bytes);
     if (node->in[0]->mask != NULL) {
         f->mask = ls_plan_in(p, node->in[0]->mask, LS_F32);
     }
-    LS_TRY(emit_input(p, node, f, err));
-    return emit_steps(p, node, f, err);
+    emit_gather(p, node, f);
+    ls_ref table = {0};
+    if (f->table != NULL) {
+        LS_TRY(emit_table(p, node, f, &table, err));
+    } else {
+        LS_TRY(emit_input_product(p, node, f, LS_PHASE_FORWARD, "rnn.forward_input", f->steps * f->n, f->dtype,
+                                  at(f->workspace, &f->x), at(f->workspace, &f->z), err));
+    }
+    return emit_steps(p, node, f, table, err);
 }
 
 /* ---- backward ---- */
 
-static ls_status emit_steps_backward(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref own, ls_err *err) {
-    rnn_call *call = ls_xcalloc(1, sizeof *call);
-    call->form = f;
-    ls_ref kernel[2] = {{0}}, scratch[2] = {{0}}, dlast[2] = {{0}}, dgiven[2] = {{0}};
-    ls_status status = new_products(p, node, f, LS_PASS_BACKWARD_DATA, call, kernel, scratch, err);
+/* Where the gradients of the weights go, by rnn_gradient. */
+static void find_gradients(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref *to) {
+    if (f->sum[RNN_D_KERNEL].some) {
+        to[RNN_D_KERNEL] = ls_plan_dweight(p, node->weights[0]);
+    }
+    if (f->sum[RNN_D_BIAS].some) {
+        to[RNN_D_BIAS] = ls_plan_dweight(p, node->weights[2]);
+    }
+    for (int i = 0; i < f->cell->n_products && f->sum[RNN_D_RECURRENT].some; i++) {
+        rnn_matrix m = ls_rnn_step_matrix(f, node, i);
+        size_t at_bias;
+        ls_weight *bias = ls_rnn_step_bias(f, node, i, &at_bias);
+        ls_ref all = i == 1 && m.weight == node->weights[1] ? to[RNN_D_RECURRENT] : ls_plan_dweight(p, m.weight);
+        to[i == 0 ? RNN_D_RECURRENT : RNN_D_SECOND] = ls_ref_at(all, m.column * sizeof(float));
+        if (bias != NULL) { /* a part of the bias above, or one of its own */
+            ls_ref b = bias == node->weights[2] ? to[RNN_D_BIAS] : ls_plan_dweight(p, bias);
+            to[i == 0 ? RNN_D_BIAS_0 : RNN_D_BIAS_1] = ls_ref_at(b, at_bias);
+        }
+    }
+}
+
+/* The kernels of a chunk's products. */
+static ls_status new_chunk_kernels(ls_plan *p, const ls_node *node, rnn_call *call, ls_ref *kernel_x, ls_err *err) {
+    const rnn_form *f = call->form;
+    const size_t rows = f->chunk * ls_rnn_part_rows(f);
+    rnn_matrix m = ls_rnn_input_matrix(f, node);
+    for (size_t k = 0; k < f->parts; k++) {
+        rnn_kernels *part = &call->part[k];
+        for (int g = 0; g < RNN_D_BIAS; g++) {
+            const rnn_sum *s = &f->sum[g];
+            rnn_matrix as = {NULL, s->in, s->width, 0, s->width};
+            if (s->some) {
+                LS_TRY(ls_rnn_sum_product(rows, s->in, s->width, true, f->dtype, threads_of(p, f, &as, rows),
+                                          &part->sum[g], err));
+                ls_rnn_call_scratch(call, part->sum[g]);
+            }
+        }
+        if (f->dx.some && k == 0) {
+            LS_TRY(ls_rnn_product(p, node, &m, rows, false, true, f->dtype, threads_of(p, f, &m, rows), &part->dx,
+                                  kernel_x, err));
+            ls_rnn_call_scratch(call, part->dx);
+        } else if (f->dx.some) {
+            LS_TRY(ls_rnn_product_again(&m, rows, false, true, f->dtype, &part->dx, err));
+        }
+    }
+    return LS_OK;
+}
+
+static double backward_flops(const rnn_form *f) {
+    double flops = step_flops(f);
+    const double rows = (double)(f->steps * f->n);
+    for (int g = 0; g < RNN_D_BIAS; g++) {
+        flops += 2 * rows * (double)f->sum[g].in * (double)f->sum[g].width;
+    }
+    return flops + (f->dx.some ? 2 * rows * (double)f->in * (double)f->wide : 0);
+}
+
+static ls_status emit_steps_backward(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref own, ls_ref din,
+                                     ls_err *err) {
+    rnn_call *call = ls_rnn_call_new(f);
+    ls_ref kernel[2] = {{0}}, kernel_x = {0}, dlast[2] = {{0}}, dgiven[2] = {{0}}, gradient[RNN_D_COUNT] = {{0}};
+    ls_status status = new_step_kernels(p, node, call, true, kernel, err);
+    if (status == LS_OK) {
+        status = new_chunk_kernels(p, node, call, &kernel_x, err);
+    }
     if (status != LS_OK) {
         ls_rnn_call_destroy(call);
         return status;
     }
-    ls_ref dout = ls_plan_dout(p, node->out[0], LS_F32);
+    ls_ref dout = ls_plan_dout(p, node->out[0], f->dtype), scratch = scratch_of(p, call);
     for (int i = 0; i < f->cell->n_states; i++) {
         if (node->n_out > 1) {
             dlast[i] = ls_plan_dout(p, node->out[1 + i], LS_F32);
@@ -243,85 +236,78 @@ static ls_status emit_steps_backward(ls_plan *p, const ls_node *node, const rnn_
             dgiven[i] = ls_plan_din(p, node->in[1 + i], LS_F32);
         }
     }
+    find_gradients(p, node, f, gradient);
     ls_call *c =
         ls_plan_emit(p, LS_PHASE_BACKWARD, "rnn.backward", node, ls_rnn_backward_kernel, call, ls_rnn_call_destroy);
-    c->flops = step_flops(f);
-    ls_call_arg(c, LS_READWRITE, f->workspace);
+    c->flops = backward_flops(f);
+    ls_call_arg(c, LS_READ, f->workspace);
     ls_call_arg(c, LS_WRITE, own);
     ls_call_arg(c, LS_READ, f->mask);
     ls_call_arg(c, LS_READ, kernel[0]);
     ls_call_arg(c, LS_READ, kernel[1]);
-    ls_call_arg(c, LS_WRITE, scratch[0]);
-    ls_call_arg(c, LS_WRITE, scratch[1]);
+    ls_call_arg(c, LS_READ, kernel_x);
+    ls_call_arg(c, LS_WRITE, scratch);
     ls_call_arg(c, LS_READ, dout);
     ls_call_arg(c, LS_READ, dlast[0]);
     ls_call_arg(c, LS_READ, dlast[1]);
     ls_call_arg(c, LS_WRITE, dgiven[0]);
     ls_call_arg(c, LS_WRITE, dgiven[1]);
-    return LS_OK;
-}
-
-static ls_status emit_weight_gradients(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref own, ls_err *err) {
-    const size_t rows = f->steps * f->n;
-    ls_ref dbias = {0}, dz = at(f->workspace, &f->z), dkernel[2];
-    rnn_matrix m = input_matrix(f, node);
-    if (f->attr->use_bias) {
-        dbias = ls_plan_dweight(p, node->weights[2]);
-    }
-    LS_TRY(ls_rnn_product_gradient(p, node, &m, rows, at(f->workspace, &f->x), dz, ls_plan_dweight(p, m.weight), dbias,
-                                   err));
-    for (int i = 0; i < f->cell->n_products; i++) {
-        rnn_matrix u = recurrent_matrix(f, node, i);
-        size_t at_bias;
-        ls_weight *bias = product_bias(f, node, i, &at_bias);
-        ls_ref src = at(f->workspace, i == 1 ? &f->rh : f->drops_state ? &f->hd : &f->h), db = {0};
-        ls_ref d = i == 0 && f->cell->d_is_z ? dz : at(own, i == 1 ? &f->d2 : &f->d);
-        if (bias != NULL) { /* a part of the bias above, or one of its own */
-            db = bias == node->weights[2] ? ls_ref_at(dbias, at_bias) : ls_plan_dweight(p, bias);
-        }
-        dkernel[i] = i == 1 && u.weight == node->weights[1] ? dkernel[0] : ls_plan_dweight(p, u.weight);
-        LS_TRY(ls_rnn_product_gradient(p, node, &u, rows, src, d, dkernel[i], db, err));
-    }
-    return LS_OK;
-}
-
-static ls_status emit_input_gradient(ls_plan *p, const ls_node *node, const rnn_form *f, ls_err *err) {
-    const size_t rows = f->steps * f->n;
-    rnn_matrix m = input_matrix(f, node);
-    ls_prim *prim;
-    ls_prim_refs refs = {0};
-    LS_TRY(ls_rnn_product_prim(p, node, &m, rows, false, LS_PASS_BACKWARD_DATA, &prim, &refs.of[LS_ARG_WEIGHTS], err));
-    ls_ref dx = ls_plan_temp(p, rows * f->in * sizeof(float));
-    refs.of[LS_ARG_DIFF_DST] = at(f->workspace, &f->z);
-    refs.of[LS_ARG_DIFF_SRC] = dx;
-    ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "rnn.backward_input", node, prim, &refs,
-                     2.0 * (double)rows * (double)m.in * (double)m.width);
-    ls_ref din = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "rnn.scatter", node, ls_rnn_scatter_kernel, new_pointer(f), NULL);
-    ls_call_arg(c, LS_READ, dx);
-    ls_call_arg(c, LS_READ, f->workspace);
     ls_call_arg(c, LS_WRITE, din);
+    for (int g = 0; g < RNN_D_TABLE; g++) {
+        ls_call_arg(c, LS_WRITE, gradient[g]);
+    }
+    return LS_OK;
+}
+
+/* From S: dW = E^T S and dE = S W^T. */
+static ls_status emit_table_backward(ls_plan *p, const ls_node *node, const rnn_form *f, ls_ref own, bool learns,
+                                     ls_err *err) {
+    rnn_matrix m = ls_rnn_input_matrix(f, node);
+    ls_weight *rows = f->table->weights[0];
+    ls_ref s = at(own, &f->sum[RNN_D_TABLE].part);
+    const int n_threads = flops_of(&m, f->vocabulary) >= SHARED_FLOPS ? ls_plan_threads(p) : 1;
+    ls_prim *prim;
+    if (learns) {
+        LS_TRY(ls_rnn_sum_product(f->vocabulary, m.in, m.width, false, LS_F32, n_threads, &prim, err));
+        ls_prim_refs refs = {0};
+        refs.of[LS_ARG_SRC] = ls_plan_weight(p, rows);
+        refs.of[LS_ARG_WEIGHTS] = s;
+        refs.of[LS_ARG_DST] = ls_plan_dweight(p, m.weight);
+        ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "rnn.backward_weights", node, prim, &refs, flops_of(&m, f->vocabulary));
+    }
+    if (rows->trainable) {
+        ls_prim_refs refs = {0};
+        LS_TRY(ls_rnn_product(p, node, &m, f->vocabulary, false, true, LS_F32, n_threads, &prim,
+                              &refs.of[LS_ARG_WEIGHTS], err));
+        refs.of[LS_ARG_SRC] = s;
+        refs.of[LS_ARG_DST] = ls_plan_dweight(p, rows);
+        ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "rnn.backward_table", node, prim, &refs, flops_of(&m, f->vocabulary));
+    }
     return LS_OK;
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
-    const rnn_form *f = ls_plan_recall(p, node);
-    bool learns = node->weights[0]->trainable, passes = false, arrives = false;
-    for (int i = 0; i < node->n_in; i++) {
-        passes = passes || ls_plan_wants_grad(p, node->in[i]);
+    rnn_form *f = ls_plan_recall(p, node);
+    bool learns = node->weights[0]->trainable, passes = ls_plan_wants_grad(p, node->in[0]), any = learns || passes;
+    bool arrives = false;
+    for (int i = 1; i < node->n_in; i++) {
+        any = any || ls_plan_wants_grad(p, node->in[i]);
     }
     for (int i = 0; i < node->n_out; i++) {
-        arrives = arrives || ls_ref_some(ls_plan_dout(p, node->out[i], LS_F32));
+        arrives = arrives || ls_ref_some(ls_plan_dout(p, node->out[i], i == 0 ? f->dtype : LS_F32));
     }
-    if (!arrives || !(learns || passes)) {
+    if (!arrives || !any) {
         return LS_OK;
     }
-    ls_ref own = ls_plan_temp(p, f->n_backward_floats * sizeof(float));
-    LS_TRY(emit_steps_backward(p, node, f, own, err));
-    if (learns) {
-        LS_TRY(emit_weight_gradients(p, node, f, own, err));
+    ls_rnn_form_backward(f, node, learns, passes);
+    ls_ref own = ls_plan_temp(p, f->n_backward_bytes), din = {0};
+    if (f->dx.some) {
+        f->din = f->source;
+        din = ls_plan_din(p, node->in[0], f->din);
     }
-    return ls_plan_wants_grad(p, node->in[0]) ? emit_input_gradient(p, node, f, err) : LS_OK;
+    LS_TRY(emit_steps_backward(p, node, f, own, din, err));
+    return f->table != NULL ? emit_table_backward(p, node, f, own, learns, err) : LS_OK;
 }
 
-const ls_operator ls_op_rnn = {"rnn", forward, backward, NULL, NULL};
+const ls_operator ls_op_rnn = {
+    .name = "rnn", .forward = forward, .backward = backward, .can_absorb = ls_rnn_can_absorb};

@@ -33,6 +33,9 @@ int ls_plan_lanes(const ls_plan *p) {
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node) {
     return p->fused[node->id];
 }
+bool ls_plan_absorbed(const ls_plan *p, const ls_node *node) {
+    return p->absorbed[node->id];
+}
 
 /* ---- calls and buffers ---- */
 
@@ -264,6 +267,20 @@ static void find_fusions(ls_plan *p) {
     }
 }
 
+/* Nodes whose output is of no use to those that read it. */
+static void find_absorbed(ls_plan *p) {
+    for (int i = 0; i < p->model->n_nodes; i++) {
+        const ls_node *node = p->model->nodes[i];
+        const ls_tensor *out = node->out[0];
+        bool all = node->n_out == 1 && out->n_consumers > 0;
+        for (int k = 0; all && k < out->n_consumers; k++) {
+            const ls_node *next = out->consumers[k];
+            all = next != NULL && next->op->can_absorb != NULL && next->op->can_absorb(p, next, node);
+        }
+        p->absorbed[node->id] = p->absorbed[node->id] || all;
+    }
+}
+
 /* A loss that can work on the logits takes over the derivative of the softmax or sigmoid before it. */
 static void find_logits(ls_plan *p, bool *loss_takes_over) {
     const ls_heads *heads = p->options.heads;
@@ -414,6 +431,7 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, ls_arena *arena, 
     bool *loss_takes_over = ls_xcalloc(n_nodes, sizeof *loss_takes_over);
     find_wanted_gradients(p);
     find_fusions(p);
+    find_absorbed(p);
     find_logits(p, loss_takes_over);
     make_sums(p);
     ls_status s = compile_forward(p, err);

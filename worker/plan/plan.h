@@ -83,6 +83,7 @@ ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else 
 int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
 int ls_plan_lanes(const ls_plan *p);        /* that states are kept for; ls_run.lane is below it */
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
+bool ls_plan_absorbed(const ls_plan *p, const ls_node *node);        /* another node computes it */
 
 /* ---- for operators: values ---- */
 
