@@ -7,6 +7,8 @@
 #include "common/memory.h"
 #include "common/status.h"
 
+enum { MAX_LEVELS = 32 };
+
 /* The least w whose n-th power is at least count. */
 static int root(int count, int n) {
     for (int w = 1;; w++) {
@@ -25,7 +27,7 @@ static bool divides_well(int count, int w, int n) {
 }
 
 /* How many children a group has, for `count` of them and n levels to go: a divisor that leaves the levels about even,
- * so that all groups are alike; where there is none nearby, the root, and some groups have one child less. */
+ * so that all groups are alike; where there is none nearby, the root, and some groups have one child more. */
 static int choose_width(int count, int n) {
     int w = root(count, n);
     for (int off = 0; n > 1 && off <= w / 2; off++) {
@@ -50,19 +52,19 @@ static void add_level(ls_levels *l, int s, int n_groups, int n_children) {
 void ls_levels_init(ls_levels *l, int n_nodes, const int *node_first, int fan_in) {
     LS_ASSERT(n_nodes >= 1 && fan_in >= 2);
     *l = (ls_levels){.n_ranks = node_first[n_nodes]};
-    while (l->n < 30 && (n_nodes > 1 && (l->n == 0 || root(n_nodes, l->n) > fan_in))) {
-        l->n++;
-    }
-    size_t n = (size_t)l->n + 1;
-    l->n_groups = ls_xcalloc(n, sizeof *l->n_groups);
-    l->width = ls_xcalloc(n, sizeof *l->width);
-    l->n_parts = ls_xcalloc(n, sizeof *l->n_parts);
-    l->first = ls_xcalloc(n, sizeof *l->first);
+    l->n_groups = ls_xcalloc(MAX_LEVELS, sizeof *l->n_groups);
+    l->width = ls_xcalloc(MAX_LEVELS, sizeof *l->width);
+    l->n_parts = ls_xcalloc(MAX_LEVELS, sizeof *l->n_parts);
+    l->first = ls_xcalloc(MAX_LEVELS, sizeof *l->first);
     add_level(l, 0, n_nodes, l->n_ranks);
     memcpy(l->first[0], node_first, ((size_t)n_nodes + 1) * sizeof *node_first);
-    for (int s = 1; s <= l->n; s++) {
-        int count = l->n_groups[s - 1], w = choose_width(count, l->n - s + 1);
-        add_level(l, s, s == l->n ? 1 : (count + w - 1) / w, count);
+    while (l->n_groups[l->n] > 1) {
+        int count = l->n_groups[l->n], to_go = 1;
+        while (root(count, to_go) > fan_in) {
+            to_go++;
+        }
+        LS_ASSERT(l->n + 1 < MAX_LEVELS);
+        add_level(l, ++l->n, to_go == 1 ? 1 : count / choose_width(count, to_go), count);
     }
     for (int s = 0; s <= l->n; s++) {
         for (int g = 0; g < l->n_groups[s]; g++) {

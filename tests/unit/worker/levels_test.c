@@ -32,7 +32,8 @@ static void check_groups(const ls_levels *l, int n_nodes) {
         assert_int_equal(l->first[s][l->n_groups[s]], l->n_groups[s - 1]);
         for (int g = 0; g < l->n_groups[s]; g++) {
             int n = l->first[s][g + 1] - l->first[s][g];
-            assert_in_range(n, l->width[s] > 2 ? 2 : 1, l->width[s]);
+            assert_in_range(n, 2, l->width[s]);
+            assert_true(l->width[s] - n <= 1);
         }
     }
     for (int rank = 0; rank < l->n_ranks; rank += 1 + rank / 7) {
