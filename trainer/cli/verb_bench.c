@@ -11,7 +11,7 @@
 
 static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
-    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--profile]\n"
+    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--convolution auto|direct] [--profile]\n"
     "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up. "
     "--profile adds a table\n"
     "of the time of each operation to standard error.\n";
@@ -19,13 +19,13 @@ static const char usage[] =
 typedef struct {
     const char *model, *optimizer, *loss;
     int64_t batch, lanes, threads, bucket_kb;
-    int precision;
+    int precision, convolution;
     bool profile;
     double seconds;
 } arguments;
 
 static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
-    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, PROFILE };
+    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION, PROFILE };
     static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
                                             {"seconds", required_argument, NULL, SECONDS},
                                             {"precision", required_argument, NULL, PRECISION},
@@ -34,10 +34,11 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
                                             {"lanes", required_argument, NULL, LANES},
                                             {"threads", required_argument, NULL, THREADS},
                                             {"bucket-kb", required_argument, NULL, BUCKET},
+                                            {"convolution", required_argument, NULL, CONVOLUTION},
                                             {"profile", no_argument, NULL, PROFILE},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
-    static const char *const precisions[] = {"float32", "bfloat16"};
+    static const char *const precisions[] = {"float32", "bfloat16"}, *const convolutions[] = {"auto", "direct"};
     int c;
     *a = (arguments){.optimizer = "SGD", .loss = "sparse_categorical_crossentropy", .batch = 128, .seconds = 10};
     optind = 0;
@@ -51,6 +52,9 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
             case LANES: LS_TRY(ls_option_int("--lanes", optarg, 1, 65536, &a->lanes, err)); break;
             case THREADS: LS_TRY(ls_option_int("--threads", optarg, 1, 1024, &a->threads, err)); break;
             case BUCKET: LS_TRY(ls_option_int("--bucket-kb", optarg, 1, 1 << 20, &a->bucket_kb, err)); break;
+            case CONVOLUTION:
+                LS_TRY(ls_option_choice("--convolution", optarg, convolutions, 2, &a->convolution, err));
+                break;
             case PROFILE: a->profile = true; break;
             case 'h': fputs(usage, stdout); exit(0);
             default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
@@ -140,6 +144,7 @@ ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
         ls_engine_options o = {.batch = a.batch,
                                .lanes = (int)a.lanes,
                                .compute = a.precision == 1 ? LS_BF16 : LS_F32,
+                               .direct_convolution = a.convolution == 1,
                                .seed = 1,
                                .bucket_bytes = (size_t)a.bucket_kb << 10,
                                .n_threads = (int)a.threads};

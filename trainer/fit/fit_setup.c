@@ -166,6 +166,7 @@ static ls_status create_engine(ls_fit *f, ls_err *err) {
         .eval_batch = eval_batch,
         .lanes = (int)f->job.lanes,
         .compute = f->job.bfloat16 ? LS_BF16 : LS_F32,
+        .direct_convolution = f->job.direct_convolution,
         .seed = (uint64_t)f->job.seed,
         .bucket_bytes = (size_t)(f->job.bucket_mb * 1e6),
         .n_threads = (int)f->job.threads,

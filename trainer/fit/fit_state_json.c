@@ -44,6 +44,7 @@ char *ls_fit_state_text(const ls_fit *f) {
     json_object_set_new(s, "lanes", json_integer(f->job.lanes));
     json_object_set_new(s, "ranks", json_integer(f->team->size));
     json_object_set_new(s, "bfloat16", json_boolean(f->job.bfloat16));
+    json_object_set_new(s, "direct_convolution", json_boolean(f->job.direct_convolution));
     json_object_set_new(s, "isa", json_string(ls_dnn_isa()));
     json_object_set_new(s, "onednn", json_string(ls_dnn_version()));
     json_object_set_new(s, "lockstep", json_string(LOCKSTEP_VERSION));
@@ -172,7 +173,9 @@ static ls_status check_same_run(ls_fit *f, ls_json state, ls_err *err) {
 static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
     const char *isa = ls_dnn_isa();
     int64_t ranks = f->team->size;
+    bool direct = f->job.direct_convolution;
     LS_TRY(ls_json_get_string(state, "isa", &isa, err));
+    LS_TRY(ls_json_get_bool(state, "direct_convolution", &direct, err));
     LS_TRY(ls_json_get_int(state, "ranks", 1, INT64_MAX, &ranks, err));
     char text[400];
     if (f->chief && strcmp(isa, ls_dnn_isa()) != 0) {
@@ -180,6 +183,13 @@ static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
                  "the checkpoint was written on a processor with %.60s, this one has %.60s: training goes on, but the "
                  "bits will not be those of an uninterrupted run",
                  isa, ls_dnn_isa());
+        ls_report_warning(f->report, text);
+    }
+    if (f->chief && direct != f->job.direct_convolution) {
+        snprintf(text, sizeof text,
+                 "the checkpoint was written with distribute.convolution \"%s\", the job has \"%s\": training goes on, "
+                 "but the bits will not be those of an uninterrupted run",
+                 direct ? "direct" : "auto", direct ? "auto" : "direct");
         ls_report_warning(f->report, text);
     }
     if (f->chief && f->job.lanes == 0 && ranks != f->team->size) {

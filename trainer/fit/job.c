@@ -37,7 +37,7 @@ static const struct {
     {"data", {"train", "validation", "validation_split", "scale", "offset"}},
     {"compile", {"loss", "metrics", "optimizer", "loss_weights"}},
     {"fit", {"class_weight", "callbacks"}},
-    {"distribute", {"precision"}},
+    {"distribute", {"precision", "convolution"}},
     {"checkpoint", {NULL}},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
@@ -174,9 +174,13 @@ static ls_status read_model(ls_job *job, ls_json root, ls_err *err) {
 static ls_status read_rest(ls_job *job, ls_json root, ls_err *err) {
     static const char *const precisions[] = {"float32", "bfloat16", "mixed_bfloat16"};
     ls_json compile = ls_json_member(root, "compile"), fit = ls_json_member(root, "fit");
-    int precision = 0;
-    LS_TRY(ls_json_get_choice(ls_json_member(root, "distribute"), "precision", precisions, 3, &precision, err));
+    static const char *const convolutions[] = {"auto", "direct"};
+    ls_json distribute = ls_json_member(root, "distribute");
+    int precision = 0, convolution = 0;
+    LS_TRY(ls_json_get_choice(distribute, "precision", precisions, 3, &precision, err));
+    LS_TRY(ls_json_get_choice(distribute, "convolution", convolutions, 2, &convolution, err));
     job->bfloat16 = precision > 0;
+    job->direct_convolution = convolution == 1;
     job->loss = ls_json_member(compile, "loss");
     job->metrics = ls_json_member(compile, "metrics");
     job->optimizer = ls_json_member(compile, "optimizer");
@@ -348,6 +352,8 @@ ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
     }
     json_object_set_new(section_of(root, "distribute"), "precision",
                         json_string(job->bfloat16 ? "bfloat16" : "float32"));
+    json_object_set_new(section_of(root, "distribute"), "convolution",
+                        json_string(job->direct_convolution ? "direct" : "auto"));
     *text = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     return *text != NULL ? LS_OK : ls_fail(err, LS_ENOMEM, "out of memory for the job's text");

@@ -9,8 +9,10 @@
  *                validation_split    fraction of train, taken from its end before any shuffling
  *                scale, offset       the model's inputs are raw * scale + offset; default: what the data file says
  *   compile      loss, metrics, optimizer, loss_weights: names or {"class_name", "config"}, as Keras writes them; one
- * for all outputs, a list, or an object by output name fit          see LS_JOB_LIST; and class_weight {"0": 1.0,
- * "1": 5.0}, callbacks (trainer/fit/callback.h) distribute   see LS_JOB_LIST; and precision "float32" or "bfloat16"
+ *                for all outputs, a list, or an object by output name
+ *   fit          see LS_JOB_LIST; and class_weight {"0": 1.0, "1": 5.0}, callbacks (trainer/fit/callback.h)
+ *   distribute   see LS_JOB_LIST; and precision "float32" or "bfloat16", convolution "auto" (3x3 convolutions by
+ *                Winograd's algorithm where it pays: worker/ops/winograd.h) or "direct"
  *   checkpoint   see LS_JOB_LIST
  *   plugins      shared objects that add losses, metrics, layers and callbacks (common/lockstep_plugin.h): a list of
  *                paths or of {"path", "config"}
@@ -66,7 +68,7 @@ typedef struct ls_job {
     double scale, offset; /* NAN: as the data file says */
     ls_json loss, metrics, optimizer, loss_weights, callbacks;
     ls_json plugins; /* a list of paths or of {"path", "config"}; paths count from folder */
-    bool bfloat16;
+    bool bfloat16, direct_convolution;
     size_t n_class_weights; /* 0: none */
     double *class_weight;   /* [n_class_weights], 1 where the job says nothing */
 #define X(section, key, kind, standard, least, most, what) ls_job_##kind key;

@@ -29,6 +29,7 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
                          .training = training,
                          .input_gradients = e->options.input_gradients,
                          .compute = e->options.compute,
+                         .direct_convolution = e->options.direct_convolution,
                          .n_threads = e->plan_threads,
                          .heads = e->heads};
     return ls_plan_create(out, e->model, e->arena, &o, err);

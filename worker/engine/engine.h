@@ -32,6 +32,7 @@ typedef struct ls_engine_options {
     int64_t eval_batch; /* global batch of evaluation; 0: as batch */
     int lanes;          /* 0: one lane a rank */
     ls_dtype compute;   /* LS_F32, LS_BF16 */
+    bool direct_convolution; /* no Winograd */
     uint64_t seed;
     size_t bucket_bytes;                 /* 0: default */
     int n_threads;                       /* 0: from the cores that this rank is bound to */

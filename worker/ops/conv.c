@@ -1,4 +1,5 @@
 /* Convolution of 1 to 3 spatial axes: grouped, depthwise, dilated, transposed. */
+#include "worker/ops/conv_winograd.h"
 #include "worker/ops/linear.h"
 
 static const ls_linear_labels labels = {"conv.forward", "conv.backward_weights", "conv.backward_data"};
@@ -61,12 +62,20 @@ static ls_linear_desc describe(const ls_plan *p, const ls_node *node, double *fl
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     double flops;
     ls_linear_desc d = describe(p, node, &flops);
+    ls_wino w;
+    if (ls_conv_winograd_takes(p, node, &w)) {
+        return ls_conv_winograd_forward(p, node, &w, &d.weights, flops, err);
+    }
     return ls_linear_forward(p, node, &d, &labels, flops, err);
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     double flops;
     ls_linear_desc d = describe(p, node, &flops);
+    ls_wino w;
+    if (ls_conv_winograd_takes(p, node, &w)) {
+        return ls_conv_winograd_backward(p, node, &w, &d.weights, flops, err);
+    }
     return ls_linear_backward(p, node, &d, &labels, flops, err);
 }
 

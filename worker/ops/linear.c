@@ -5,18 +5,13 @@
 #include "common/memory.h"
 #include "worker/ops/relu_mask.h"
 
-/* What forward leaves for backward. */
-typedef struct linear_note {
-    ls_ref src, dst;
-} linear_note;
-
 bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *activation) {
     (void)p;
     (void)node;
     return ls_act_is_plain_relu(activation);
 }
 
-static const ls_tensor *result_of(const ls_plan *p, const ls_node *node) {
+const ls_tensor *ls_linear_result(const ls_plan *p, const ls_node *node) {
     const ls_node *fused = ls_plan_fused(p, node);
     return fused != NULL ? fused->out[0] : node->out[0];
 }
@@ -37,6 +32,25 @@ static ls_status decide_layout(ls_plan *p, const ls_node *node, const ls_linear_
     }
     ls_plan_weight_layout(p, node->weights[0], wanted);
     return LS_OK;
+}
+
+const ls_linear_note *ls_linear_values(ls_plan *p, const ls_node *node) {
+    ls_linear_note *note = ls_xcalloc(1, sizeof *note);
+    note->src = ls_plan_in(p, node->in[0], ls_plan_compute(p));
+    note->dst = ls_plan_out(p, ls_linear_result(p, node), ls_plan_compute(p));
+    ls_plan_remember(p, node, note);
+    return note;
+}
+
+ls_ref ls_linear_dz(ls_plan *p, const ls_node *node) {
+    const ls_linear_note *note = ls_plan_recall(p, node);
+    const ls_tensor *result = ls_linear_result(p, node);
+    ls_ref none = {0}, dz = ls_plan_dout(p, result, ls_plan_compute(p));
+    if (!ls_ref_some(dz) || !(node->weights[0]->trainable || ls_plan_wants_grad(p, node->in[0]))) {
+        return none;
+    }
+    bool masks = ls_plan_fused(p, node) != NULL && !ls_relu_is_masked_by_pool(p, result);
+    return masks ? ls_relu_mask(p, node, result, note->dst, dz, ls_plan_compute(p)) : dz;
 }
 
 ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_desc *desc, const ls_linear_labels *labels,
@@ -63,10 +77,9 @@ ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_des
         ls_plan_weight_layout(p, node->weights[1], NULL);
         refs.of[LS_ARG_BIAS] = ls_plan_weight(p, node->weights[1]);
     }
-    linear_note *note = ls_xcalloc(1, sizeof *note);
-    note->src = refs.of[LS_ARG_SRC] = ls_plan_in(p, node->in[0], dtype);
-    note->dst = refs.of[LS_ARG_DST] = ls_plan_out(p, result_of(p, node), dtype);
-    ls_plan_remember(p, node, note);
+    const ls_linear_note *note = ls_linear_values(p, node);
+    refs.of[LS_ARG_SRC] = note->src;
+    refs.of[LS_ARG_DST] = note->dst;
     ls_ops_emit_prim(p, LS_PHASE_FORWARD, labels->forward, node, prim, &refs, flops);
     return LS_OK;
 }
@@ -79,34 +92,21 @@ static ls_status backward_weights(ls_plan *p, const ls_node *node, const ls_line
     ls_prim *prim;
     LS_TRY(ls_prim_linear(&prim, &d, LS_PASS_BACKWARD_WEIGHTS, ls_plan_threads(p), err));
     const ls_layout *made = ls_prim_weight_layout(prim);
-    const ls_layout *lies = ls_plan_weight_layout(p, node->weights[0], made);
     ls_prim_refs refs = {0};
     refs.of[LS_ARG_SRC] = src;
     refs.of[LS_ARG_DIFF_DST] = ddst;
     if (d.bias.rank) {
         refs.of[LS_ARG_DIFF_BIAS] = ls_plan_dweight(p, node->weights[1]);
     }
-    ls_ref dweight = ls_plan_dweight(p, node->weights[0]);
-    if (ls_layout_equal(made, lies)) {
-        refs.of[LS_ARG_DIFF_WEIGHTS] = dweight;
-        ls_ops_emit_prim(p, LS_PHASE_BACKWARD, label, node, prim, &refs, flops);
-        return LS_OK;
-    }
-    /* Another plan or node has decided otherwise. */
-    ls_md from = ls_md_in(desc->weights, made, LS_F32), to = ls_md_in(desc->weights, lies, LS_F32);
-    ls_prim *reorder;
-    ls_status s = ls_prim_reorder(&reorder, &from, &to, ls_plan_threads(p), err);
+    ls_ops_dweight dweight;
+    ls_status s = ls_ops_dweight_begin(&dweight, p, node->weights[0], &desc->weights, made, err);
     if (s != LS_OK) {
         ls_prim_destroy(prim);
         return s;
     }
-    ls_ref raw = ls_plan_temp(p, ls_prim_arg_bytes(reorder, LS_ARG_SRC));
-    refs.of[LS_ARG_DIFF_WEIGHTS] = raw;
+    refs.of[LS_ARG_DIFF_WEIGHTS] = dweight.made;
     ls_ops_emit_prim(p, LS_PHASE_BACKWARD, label, node, prim, &refs, flops);
-    ls_prim_refs again = {0};
-    again.of[LS_ARG_SRC] = raw;
-    again.of[LS_ARG_DST] = dweight;
-    ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "gradient.reorder", node, reorder, &again, 0);
+    ls_ops_dweight_end(&dweight, p, node);
     return LS_OK;
 }
 
@@ -134,22 +134,13 @@ static ls_status backward_data(ls_plan *p, const ls_node *node, const ls_linear_
 
 ls_status ls_linear_backward(ls_plan *p, const ls_node *node, const ls_linear_desc *desc,
                              const ls_linear_labels *labels, double flops, ls_err *err) {
-    ls_dtype dtype = ls_plan_compute(p);
-    const linear_note *note = ls_plan_recall(p, node);
-    const ls_tensor *result = result_of(p, node);
-    bool learns = node->weights[0]->trainable, passes = ls_plan_wants_grad(p, node->in[0]);
-    ls_ref ddst = ls_plan_dout(p, result, dtype);
-    if (!ls_ref_some(ddst) || !(learns || passes)) {
-        return LS_OK;
+    const ls_linear_note *note = ls_plan_recall(p, node);
+    ls_ref dz = ls_linear_dz(p, node);
+    if (ls_ref_some(dz) && node->weights[0]->trainable) {
+        LS_TRY(backward_weights(p, node, desc, labels->backward_weights, flops, note->src, dz, err));
     }
-    if (ls_plan_fused(p, node) != NULL && !ls_relu_is_masked_by_pool(p, result)) {
-        ddst = ls_relu_mask(p, node, result, note->dst, ddst, dtype);
-    }
-    if (learns) {
-        LS_TRY(backward_weights(p, node, desc, labels->backward_weights, flops, note->src, ddst, err));
-    }
-    if (passes) {
-        LS_TRY(backward_data(p, node, desc, labels->backward_data, flops, ddst, err));
+    if (ls_ref_some(dz) && ls_plan_wants_grad(p, node->in[0])) {
+        LS_TRY(backward_data(p, node, desc, labels->backward_data, flops, dz, err));
     }
     return LS_OK;
 }

@@ -46,6 +46,31 @@ ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_
     return LS_OK;
 }
 
+ls_status ls_ops_dweight_begin(ls_ops_dweight *d, ls_plan *p, ls_weight *w, const ls_md *keras, const ls_layout *made,
+                               ls_err *err) {
+    const ls_layout *lies = ls_plan_weight_layout(p, w, made);
+    *d = (ls_ops_dweight){0};
+    if (ls_layout_equal(made, lies)) {
+        d->made = d->lies = ls_plan_dweight(p, w);
+        return LS_OK;
+    }
+    /* Another plan or node has decided otherwise. */
+    ls_md from = ls_md_in(*keras, made, LS_F32), to = ls_md_in(*keras, lies, LS_F32);
+    LS_TRY(ls_prim_reorder(&d->reorder, &from, &to, ls_plan_threads(p), err));
+    d->lies = ls_plan_dweight(p, w);
+    d->made = ls_plan_temp(p, ls_prim_arg_bytes(d->reorder, LS_ARG_SRC));
+    return LS_OK;
+}
+
+void ls_ops_dweight_end(ls_ops_dweight *d, ls_plan *p, const ls_node *node) {
+    if (d->reorder != NULL) {
+        ls_prim_refs refs = {0};
+        refs.of[LS_ARG_SRC] = d->made;
+        refs.of[LS_ARG_DST] = d->lies;
+        ls_ops_emit_prim(p, LS_PHASE_BACKWARD, "gradient.reorder", node, d->reorder, &refs, 0);
+    }
+}
+
 size_t ls_ops_places(const ls_shape *shape, unsigned shared_axes, uint32_t *place) {
     size_t step[LS_MAX_RANK], n = 1, n_elems = (size_t)ls_shape_elems(shape);
     for (int i = shape->rank - 1; i >= 0; i--) {

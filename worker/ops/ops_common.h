@@ -30,6 +30,18 @@ void ls_ops_emit_prim(ls_plan *p, ls_phase phase, const char *label, const ls_no
 ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_md *keras, const ls_layout *wanted,
                         ls_dtype dtype, ls_ref *out, ls_err *err) LS_MUST_CHECK;
 
+/*
+ * The gradient of a weight from a kernel that makes it in the layout `made`: begin says where it is to be written, and
+ * end, after the kernel's call, adds a call that brings it into the arena's layout where that is another one.
+ */
+typedef struct ls_ops_dweight {
+    ls_ref made, lies;
+    ls_prim *reorder;
+} ls_ops_dweight;
+ls_status ls_ops_dweight_begin(ls_ops_dweight *d, ls_plan *p, ls_weight *w, const ls_md *keras, const ls_layout *made,
+                               ls_err *err) LS_MUST_CHECK;
+void ls_ops_dweight_end(ls_ops_dweight *d, ls_plan *p, const ls_node *node);
+
 /* ---- bfloat16 ---- */
 
 /* n elements from `at` on as floats, whatever the array holds (LS_F32 or LS_BF16), and back. */

@@ -24,6 +24,9 @@ size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t) {
 ls_dtype ls_plan_compute(const ls_plan *p) {
     return p->options.compute;
 }
+bool ls_plan_direct_convolution(const ls_plan *p) {
+    return p->options.direct_convolution;
+}
 int ls_plan_threads(const ls_plan *p) {
     return p->options.n_threads;
 }

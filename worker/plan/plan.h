@@ -81,7 +81,8 @@ int64_t ls_plan_rows(const ls_plan *p, const ls_tensor *t); /* samples * t->rows
 size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t); /* rows * elements of the shape */
 ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else LS_F32: what heavy operators use */
 int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
-int ls_plan_lanes(const ls_plan *p);        /* that states are kept for; ls_run.lane is below it */
+bool ls_plan_direct_convolution(const ls_plan *p); /* see ls_plan_options */
+int ls_plan_lanes(const ls_plan *p);               /* that states are kept for; ls_run.lane is below it */
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
 bool ls_plan_absorbed(const ls_plan *p, const ls_node *node);        /* another node computes it */
 
@@ -156,6 +157,7 @@ typedef struct ls_plan_options {
     int n_threads;
     const struct ls_heads *heads; /* losses and metrics (worker/plan/heads.h); NULL: none, inference */
     int n_lanes; /* that the plan serves one after the other; 0: one. Stateful layers keep a state for each */
+    bool direct_convolution; /* not Winograd's algorithm, whose rounding is another (worker/ops/winograd.h) */
 } ls_plan_options;
 
 /* Compiles. */

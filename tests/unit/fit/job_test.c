@@ -14,7 +14,7 @@ static const char *const whole =
     "  \"data\": {\"train\": \"d.h5:/train\", \"validation_split\": 0.25},\n"
     "  \"compile\": {\"loss\": \"mse\", \"optimizer\": \"adam\"},\n"
     "  \"fit\": {\"batch_size\": 64, \"epochs\": 3, \"seed\": 7},\n"
-    "  \"distribute\": {\"lanes\": 8, \"precision\": \"bfloat16\"} }\n";
+    "  \"distribute\": {\"lanes\": 8, \"precision\": \"bfloat16\", \"convolution\": \"direct\"} }\n";
 
 static void reads_keys_and_defaults(void **state) {
     (void)state;
@@ -31,6 +31,7 @@ static void reads_keys_and_defaults(void **state) {
     assert_int_equal(job.seed, 7);
     assert_int_equal(job.lanes, 8);
     assert_true(job.bfloat16);
+    assert_true(job.direct_convolution);
     assert_true(job.shuffle);
     assert_true(job.stop_on_nonfinite);
     assert_int_equal(job.validation_freq, 1);
@@ -70,6 +71,7 @@ static void resolved_job_is_whole(void **state) {
     assert_string_equal(again.train, "/data/d.h5:/train");
     assert_int_equal(again.batch_size, 64);
     assert_true(again.bfloat16);
+    assert_true(again.direct_convolution);
     assert_true(ls_json_present(again.model));
     assert_int_equal(ls_job_text(&again, &second, &err), LS_OK);
     assert_string_equal(text, second);
@@ -161,6 +163,10 @@ static void errors_name_file_line_and_key(void **state) {
     expect_error(whole, "fit.initial_epoch=3",
                  "--set fit.initial_epoch=3: fit.initial_epoch: 3 epochs count as done and training ends after epoch "
                  "3: nothing is left to do");
+    expect_error(
+        whole, "distribute.convolution=fft",
+        "--set distribute.convolution=fft: distribute.convolution: expected one of \"auto\", \"direct\", found "
+        "the text \"fft\"");
     expect_error(whole, "distribute.precision=float16",
                  "--set distribute.precision=float16: distribute.precision: expected one of \"float32\", \"bfloat16\", "
                  "\"mixed_bfloat16\", found the text \"float16\"");

@@ -43,6 +43,7 @@ struct fixture {
     ls_dtype compute;
     int n_threads, n_lanes;
     bool inference;
+    bool direct_convolution;
     bool inference_first; /* another plan, for inference, has decided how the weights lie */
     double low, high;     /* of random inputs */
     bool distinct;        /* inputs near each other differ, in bfloat16 too */
@@ -189,8 +190,10 @@ FX void fx_run(fixture *f) {
     f->arena = ls_arena_create(&f->model);
     ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads,
                          f->n_lanes};
+    o.direct_convolution = f->direct_convolution;
     if (f->inference_first) {
         ls_plan_options first = {f->n_samples + 1, false, false, f->compute, f->n_threads, NULL};
+        first.direct_convolution = !f->direct_convolution;
         ls_plan *other;
         if (ls_plan_create(&other, &f->model, f->arena, &first, &err) != LS_OK) {
             fail_msg("%s", err.text);

@@ -1,9 +1,11 @@
 /* Dense and convolution against plain loops in double. */
 #include "ops_fixture.h"
+#include "worker/ops/winograd.h"
 
 /* What the reference computes: one linear node, then maybe relu. */
 typedef struct linear_case {
     bool dense, relu;
+    bool winograd; /* must be computed so */
     ls_conv_attr conv;
     ls_shape in, out;
     bool bias;
@@ -94,7 +96,17 @@ static void conv_reference(const fixture *f, double *const *in, double *const *w
     }
 }
 
-static bool inference_first;
+static bool inference_first, direct_convolution;
+
+static int calls(const fixture *f, const char *label) {
+    int n = 0;
+    for (int phase = LS_PHASE_PREPARE; phase <= LS_PHASE_BACKWARD; phase++) {
+        for (int i = 0; i < ls_plan_n_calls(f->plan, (ls_phase)phase); i++) {
+            n += strcmp(ls_plan_call(f->plan, (ls_phase)phase, i)->label, label) == 0;
+        }
+    }
+    return n;
+}
 
 static void check_case(linear_case *c, int64_t n, ls_dtype compute, int n_threads, bool inference) {
     fixture f;
@@ -104,6 +116,7 @@ static void check_case(linear_case *c, int64_t n, ls_dtype compute, int n_thread
     f.inference = inference;
     f.reference_data = c;
     f.inference_first = inference_first;
+    f.direct_convolution = direct_convolution;
     int s = c->conv.n_spatial;
     int64_t ci = c->in.dim[c->in.rank - 1], co = c->out.dim[c->out.rank - 1];
     ls_shape kernel = {.rank = s + 2};
@@ -121,7 +134,20 @@ static void check_case(linear_case *c, int64_t n, ls_dtype compute, int n_thread
     if (c->relu) {
         fx_unary(&f, &ls_op_activation, &fx_relu, out, c->out);
     }
-    fx_check(&f, c->dense ? dense_reference : conv_reference);
+    fx_run(&f);
+    if (c->winograd) {
+        assert_int_equal(calls(&f, "winograd.weights"), inference ? 1 : 2);
+        assert_int_equal(calls(&f, "winograd.forward"), 1);
+        assert_int_equal(calls(&f, "winograd.backward_data"), !inference);
+        assert_int_equal(calls(&f, "winograd.backward_weights"), !inference);
+    } else {
+        assert_int_equal(calls(&f, "winograd.forward"), 0);
+    }
+    fx_check_forward(&f, c->dense ? dense_reference : conv_reference);
+    if (!inference) {
+        fx_check_gradients(&f, c->dense ? dense_reference : conv_reference);
+    }
+    fx_release(&f);
 }
 
 static void check(linear_case c, int64_t n) {
@@ -184,6 +210,44 @@ static void test_conv_without_bias_with_relu(void **state) {
     c.bias = false;
     c.relu = true;
     check(c, 3);
+}
+
+static void test_winograd(void **state) {
+    (void)state;
+    if (ls_wino_kernels_for(ls_dnn_isa()) == NULL) {
+        skip();
+    }
+    linear_case c = conv2(8, 7, 32, 3, 3, 40, 1, 1, true);
+    c.winograd = true;
+    check_case(&c, 1, LS_F32, 1, true);
+    c.relu = true;
+    check_case(&c, 2, LS_F32, 2, false);
+    c = conv2(10, 10, 32, 3, 3, 32, 1, 1, false);
+    c.winograd = true;
+    c.bias = false;
+    check_case(&c, 1, LS_F32, 1, false);
+    if (ls_dnn_has_bf16()) {
+        linear_case half = conv2(8, 8, 64, 3, 3, 32, 1, 1, true);
+        half.winograd = half.relu = true;
+        check_case(&half, 1, LS_BF16, 1, false);
+    }
+    /* A plan for direct convolutions has decided how the weights lie. */
+    inference_first = true;
+    check_case(&c, 1, LS_F32, 1, false);
+    inference_first = false;
+    /* Asked not to. */
+    direct_convolution = true;
+    c.winograd = false;
+    check_case(&c, 1, LS_F32, 1, true);
+    /* Others are not touched. */
+    direct_convolution = false;
+    c = conv2(8, 8, 32, 3, 3, 32, 1, 2, true);
+    check_case(&c, 1, LS_F32, 1, true);
+    c = conv2(8, 8, 32, 3, 3, 32, 2, 1, true);
+    check_case(&c, 1, LS_F32, 1, true);
+    c = conv2(8, 8, 64, 3, 3, 64, 1, 1, true);
+    c.conv.groups = 2;
+    check_case(&c, 1, LS_F32, 1, true);
 }
 
 static void test_conv_groups(void **state) {
@@ -282,7 +346,7 @@ int main(void) {
         cmocka_unit_test(test_conv_groups),    cmocka_unit_test(test_depthwise),
         cmocka_unit_test(test_conv_1d_and_3d), cmocka_unit_test(test_transposed),
         cmocka_unit_test(test_bfloat16),       cmocka_unit_test(test_layout_decided_by_another_plan),
-        cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_two_threads),    cmocka_unit_test(test_winograd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

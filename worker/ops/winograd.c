@@ -1,0 +1,377 @@
+#include "worker/ops/winograd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+#include "worker/ops/ops_common.h"
+#include "worker/ops/winograd_kernels.h"
+
+/* ---- sizes ---- */
+
+/* Padding between rows and between places, so that they do not meet in the same sets of a cache. */
+enum { GAP = 16 };
+
+typedef struct sizes {
+    size_t panel;                 /* columns of one */
+    size_t n_panels;              /* of dst's channels */
+    size_t in_c, out_c, padded_c; /* in_c in whole vectors */
+    size_t lda;                   /* floats between the rows (tiles) of a transformed patch */
+    size_t block;                 /* tiles */
+    size_t place, panel_place;    /* floats from one place to the next: of patches, of a panel */
+    size_t across, n_tiles;       /* tiles in a row; in all */
+    size_t per_image;
+} sizes;
+
+/* Bytes of the transformed patches of a block: what leaves room for weights and results in a second-level cache of
+ * 1 MiB. */
+#ifdef WINO_TUNE
+size_t wino_apply_block = 400 << 10, wino_gradient_block = 500 << 10;
+#define APPLY_BLOCK wino_apply_block
+#define GRADIENT_BLOCK wino_gradient_block
+#else
+enum { APPLY_BLOCK = 400 << 10, GRADIENT_BLOCK = 500 << 10 };
+#endif
+
+static sizes measure(const ls_wino *w, size_t target) {
+    sizes s = {.panel = 2 * (size_t)w->kernels->width, .in_c = (size_t)w->in_c, .out_c = (size_t)w->out_c};
+    size_t rows = (size_t)w->kernels->rows;
+    s.n_panels = (s.out_c + s.panel - 1) / s.panel;
+    s.padded_c = ls_align_up(s.in_c, (size_t)w->kernels->width);
+    s.lda = s.padded_c + GAP;
+    s.block = target / (LS_WINO_PLACES * s.lda * sizeof(float)) / rows * rows;
+    s.block = s.block < rows ? rows : s.block;
+    s.place = s.block * s.lda + GAP;
+    s.panel_place = s.block * s.panel + GAP;
+    s.across = (size_t)(w->out_w + LS_WINO_TILE - 1) / LS_WINO_TILE;
+    s.per_image = s.across * ((size_t)(w->out_h + LS_WINO_TILE - 1) / LS_WINO_TILE);
+    s.n_tiles = (size_t)w->n * s.per_image;
+    return s;
+}
+
+/* ---- where the pixels of a tile are ---- */
+
+typedef struct image {
+    const char *base;
+    int64_t h, w, c;
+    size_t elem;
+} image;
+
+/* The `side` * `side` pixels from (y, x) of image i on; `beyond` stands for those outside. */
+static void find_pixels(const image *m, size_t i, int64_t y, int64_t x, int side, const void *beyond,
+                        const void **pixels) {
+    size_t pixel = (size_t)m->c * m->elem;
+    for (int a = 0; a < side; a++, y++) {
+        bool inside = y >= 0 && y < m->h;
+        const char *row = m->base + ((size_t)((int64_t)i * m->h + (inside ? y : 0)) * (size_t)m->w) * pixel;
+        for (int b = 0; b < side; b++) {
+            int64_t at = x + b;
+            pixels[a * side + b] = inside && at >= 0 && at < m->w ? row + (size_t)at * pixel : beyond;
+        }
+    }
+}
+
+typedef struct tile_at {
+    size_t image;
+    int64_t y, x; /* first output pixel */
+} tile_at;
+
+static tile_at tile_number(const sizes *s, size_t t) {
+    size_t rest = t % s->per_image;
+    return (tile_at){t / s->per_image, (int64_t)(rest / s->across) * LS_WINO_TILE,
+                     (int64_t)(rest % s->across) * LS_WINO_TILE};
+}
+
+static void transform_patch(const ls_wino *w, const sizes *s, const image *src, const void *zeros, size_t t,
+                            float *to) {
+    const void *pixels[LS_WINO_PLACES];
+    tile_at at = tile_number(s, t);
+    find_pixels(src, at.image, at.y - w->pad_top, at.x - w->pad_left, LS_WINO_PATCH, zeros, pixels);
+    w->kernels->patch(pixels, w->dtype, 0, s->in_c, to, s->place);
+}
+
+ls_wino ls_wino_mirror(const ls_wino *w) {
+    return (ls_wino){.n = w->n,
+                     .in_h = w->out_h,
+                     .in_w = w->out_w,
+                     .in_c = w->out_c,
+                     .out_h = w->in_h,
+                     .out_w = w->in_w,
+                     .out_c = w->in_c,
+                     .pad_top = 2 - w->pad_top,
+                     .pad_left = 2 - w->pad_left,
+                     .dtype = w->dtype,
+                     .kernels = w->kernels};
+}
+
+/* ---- when it pays ---- */
+
+const ls_wino_kernels *ls_wino_kernels_for(const char *isa) {
+    return strncmp(isa, "avx512_core", 11) == 0 ? ls_wino_avx512 : strncmp(isa, "avx2", 4) == 0 ? ls_wino_avx2 : NULL;
+}
+
+/* In multiply-adds of one channel; fitted to measurements on a Zen 4: a tile's transform and the memory it moves, and
+ * the transforms of a kernel, which a step does once for a batch, here of 16. */
+static double cost(const ls_wino *w) {
+    const double tile_cost = w->dtype == LS_BF16 ? 400 : 600, kernel_cost = 600.0 / 16;
+    sizes s = measure(w, 0);
+    double in = (double)s.padded_c, out = (double)(s.n_panels * s.panel);
+    return (double)s.per_image * (LS_WINO_PLACES * (double)w->in_c * out + tile_cost * (in + out)) +
+           kernel_cost * in * out;
+}
+
+bool ls_wino_pays(const ls_wino *w, double direct_speed) {
+    ls_wino mirror = ls_wino_mirror(w);
+    double direct = 9.0 * (double)(w->out_h * w->out_w) * (double)(w->in_c * w->out_c) / direct_speed;
+    /* The gradient of the weights costs what the forward pass does. Few channels leave no work for a product. */
+    return w->in_c >= 16 && w->out_c >= 16 && 2 * cost(w) + cost(&mirror) < 0.95 * 3 * direct;
+}
+
+/* ---- weights: [panel][place][in_c][2V] ---- */
+
+size_t ls_wino_weight_elems(const ls_wino *w) {
+    sizes s = measure(w, 0);
+    return s.n_panels * LS_WINO_PLACES * s.in_c * s.panel;
+}
+
+typedef struct weights_work {
+    const ls_wino *w;
+    sizes s;
+    const float *weights;
+    bool mirrored;
+    float *to;
+} weights_work;
+
+enum { WIDEST = 16 };
+
+/* Kernels of input channel k and the n output channels from o on. */
+static void one_vector(const weights_work *j, size_t k, size_t o, size_t n, float *to) {
+    const sizes *s = &j->s;
+    float kernel[9 * WIDEST];
+    size_t all = s->in_c * s->out_c;
+    if (!j->mirrored) {
+        j->w->kernels->weights(j->weights + k * s->out_c + o, all, n, to, s->in_c * s->panel);
+        return;
+    }
+    for (size_t pixel = 0; pixel < 9; pixel++) {
+        const float *from = j->weights + (8 - pixel) * all + o * s->in_c + k;
+        for (size_t i = 0; i < n; i++) {
+            kernel[pixel * WIDEST + i] = from[i * s->in_c];
+        }
+    }
+    j->w->kernels->weights(kernel, WIDEST, n, to, s->in_c * s->panel);
+}
+
+static void weights_range(void *context, size_t begin, size_t end) {
+    const weights_work *j = context;
+    const sizes *s = &j->s;
+    size_t width = s->panel / 2;
+    for (size_t v = begin; v < end; v++) {
+        size_t o = v * width;
+        float *to = j->to + v / 2 * LS_WINO_PLACES * s->in_c * s->panel + v % 2 * width;
+        for (size_t k = 0; k < s->in_c; k++, to += s->panel) {
+            if (o < s->out_c) {
+                one_vector(j, k, o, s->out_c - o < width ? s->out_c - o : width, to);
+                continue;
+            }
+            for (size_t place = 0; place < LS_WINO_PLACES; place++) {
+                memset(to + place * s->in_c * s->panel, 0, width * sizeof(float));
+            }
+        }
+    }
+}
+
+void ls_wino_weights(const ls_wino *w, int n_threads, const float *weights, bool mirrored, float *to) {
+    weights_work j = {w, measure(w, 0), weights, mirrored, to};
+    ls_ops_parallel(n_threads, 2 * j.s.n_panels, 1, weights_range, &j);
+}
+
+/* ---- forward ---- */
+
+typedef struct apply_work {
+    const ls_wino *w;
+    sizes s;
+    image src, dst;
+    const float *transformed, *bias;
+    bool relu;
+    char *scratch;
+    size_t n_slices, slice_bytes;
+} apply_work;
+
+/* Zeros in the place of pixels beyond src, and room for those beyond dst. */
+static size_t beyond_bytes(const sizes *s) {
+    return ls_align_up((s->in_c > s->out_c ? s->in_c : s->out_c) * sizeof(float), LS_ALIGN);
+}
+
+static size_t slice_bytes(const sizes *s) {
+    return LS_WINO_PLACES * (s->place + s->panel_place) * sizeof(float) + 2 * beyond_bytes(s);
+}
+
+static void apply_block(const apply_work *j, size_t first, size_t n, char *scratch) {
+    const sizes *s = &j->s;
+    const ls_wino_kernels *kernels = j->w->kernels;
+    float *patches = (float *)scratch, *sums = patches + LS_WINO_PLACES * s->place;
+    char *zeros = (char *)(sums + LS_WINO_PLACES * s->panel_place), *beyond = zeros + beyond_bytes(s);
+    for (size_t t = 0; t < n; t++) {
+        transform_patch(j->w, s, &j->src, zeros, first + t, patches + t * s->lda);
+    }
+    const float *weights = j->transformed;
+    for (size_t p = 0; p < s->n_panels; p++) {
+        size_t c = p * s->panel, n_c = s->out_c - c < s->panel ? s->out_c - c : s->panel;
+        for (size_t place = 0; place < LS_WINO_PLACES; place++, weights += s->in_c * s->panel) {
+            kernels->product((n + 3) / 4 * 4, s->in_c, patches + place * s->place, s->lda, weights,
+                             sums + place * s->panel_place);
+        }
+        for (size_t t = 0; t < n; t++) {
+            const void *pixels[LS_WINO_TILE * LS_WINO_TILE];
+            tile_at at = tile_number(s, first + t);
+            find_pixels(&j->dst, at.image, at.y, at.x, LS_WINO_TILE, beyond, pixels);
+            kernels->tile(sums + t * s->panel, s->panel_place, j->bias, j->relu, (void *const *)pixels, j->w->dtype, c,
+                          n_c);
+        }
+    }
+}
+
+/* Every n_slices-th block belongs to a slice; a slice has its own scratch memory. */
+static void apply_slices(void *context, size_t begin, size_t end) {
+    const apply_work *j = context;
+    const sizes *s = &j->s;
+    for (size_t i = begin; i < end; i++) {
+        char *scratch = j->scratch + i * j->slice_bytes;
+        memset(scratch, 0, j->slice_bytes);
+        for (size_t first = i * s->block; first < s->n_tiles; first += j->n_slices * s->block) {
+            size_t n = s->n_tiles - first < s->block ? s->n_tiles - first : s->block;
+            apply_block(j, first, n, scratch);
+        }
+    }
+}
+
+size_t ls_wino_apply_bytes(const ls_wino *w, int n_threads) {
+    sizes s = measure(w, APPLY_BLOCK);
+    return (size_t)n_threads * ls_align_up(slice_bytes(&s), LS_ALIGN);
+}
+
+void ls_wino_apply(const ls_wino *w, int n_threads, const void *src, const float *transformed, const float *bias,
+                   bool relu, void *dst, void *scratch) {
+    size_t elem = ls_dtype_bytes(w->dtype);
+    apply_work j = {.w = w,
+                    .s = measure(w, APPLY_BLOCK),
+                    .src = {src, w->in_h, w->in_w, w->in_c, elem},
+                    .dst = {dst, w->out_h, w->out_w, w->out_c, elem},
+                    .transformed = transformed,
+                    .bias = bias,
+                    .relu = relu,
+                    .scratch = scratch,
+                    .n_slices = (size_t)n_threads};
+    j.slice_bytes = ls_align_up(slice_bytes(&j.s), LS_ALIGN);
+    ls_ops_parallel(n_threads, j.n_slices, 1, apply_slices, &j);
+}
+
+/* ---- gradient of the weights ---- */
+
+typedef struct gradient_work {
+    const ls_wino *w;
+    sizes s;
+    image src, ddst;
+    float *patches;  /* [place][block][lda] */
+    float *tiles;    /* [panel][place][block][2V]: gradients of the outputs; a panel each thread at a time */
+    float *sums;     /* [panel][place][padded_c][2V] */
+    float *bias_sum; /* [panel][2V] */
+    char *zeros;
+    float *dweights, *dbias;
+    size_t first, n; /* tiles of the block */
+    size_t n_slices;
+} gradient_work;
+
+static void patches_range(void *context, size_t begin, size_t end) {
+    const gradient_work *j = context;
+    for (size_t t = begin; t < end; t++) {
+        transform_patch(j->w, &j->s, &j->src, j->zeros, j->first + t, j->patches + t * j->s.lda);
+    }
+}
+
+static void gradient_panel(const gradient_work *j, size_t p, float *tiles) {
+    const sizes *s = &j->s;
+    const ls_wino_kernels *kernels = j->w->kernels;
+    float bias[2 * WIDEST] = {0};
+    size_t c = p * s->panel, n_c = s->out_c - c < s->panel ? s->out_c - c : s->panel;
+    for (size_t t = 0; t < j->n; t++) {
+        const void *pixels[LS_WINO_TILE * LS_WINO_TILE];
+        tile_at at = tile_number(s, j->first + t);
+        find_pixels(&j->ddst, at.image, at.y, at.x, LS_WINO_TILE, j->zeros, pixels);
+        kernels->gradient(pixels, j->w->dtype, c, n_c, tiles + t * s->panel, s->panel_place, bias);
+    }
+    for (size_t i = 0; i < s->panel; i++) {
+        j->bias_sum[c + i] += bias[i];
+    }
+    float *sums = j->sums + p * LS_WINO_PLACES * s->padded_c * s->panel;
+    for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->padded_c * s->panel) {
+        kernels->product_t(s->padded_c, j->n, j->patches + place * s->place, s->lda, tiles + place * s->panel_place,
+                           sums);
+    }
+}
+
+static void gradient_slices(void *context, size_t begin, size_t end) {
+    const gradient_work *j = context;
+    for (size_t i = begin; i < end; i++) {
+        for (size_t p = i; p < j->s.n_panels; p += j->n_slices) {
+            gradient_panel(j, p, j->tiles + i * LS_WINO_PLACES * j->s.panel_place);
+        }
+    }
+}
+
+static void dweights_range(void *context, size_t begin, size_t end) {
+    const gradient_work *j = context;
+    const sizes *s = &j->s;
+    size_t width = s->panel / 2, step = s->padded_c * s->panel;
+    for (size_t v = begin; v < end; v++) {
+        size_t o = v * width, n = o >= s->out_c ? 0 : s->out_c - o < width ? s->out_c - o : width;
+        const float *from = j->sums + v / 2 * LS_WINO_PLACES * step + v % 2 * width;
+        for (size_t k = 0; n > 0 && k < s->in_c; k++) {
+            j->w->kernels->dweights(from + k * s->panel, step, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
+        }
+    }
+}
+
+typedef struct gradient_memory {
+    size_t patches, tiles, sums, bias, zeros; /* floats */
+} gradient_memory;
+
+static gradient_memory gradient_sizes(const sizes *s, int n_threads) {
+    return (gradient_memory){LS_WINO_PLACES * s->place, (size_t)n_threads * LS_WINO_PLACES * s->panel_place,
+                             s->n_panels * LS_WINO_PLACES * s->padded_c * s->panel, s->n_panels * s->panel,
+                             beyond_bytes(s) / sizeof(float)};
+}
+
+size_t ls_wino_gradient_bytes(const ls_wino *w, int n_threads) {
+    sizes s = measure(w, GRADIENT_BLOCK);
+    gradient_memory m = gradient_sizes(&s, n_threads);
+    return (m.patches + m.tiles + m.sums + m.bias + m.zeros) * sizeof(float);
+}
+
+void ls_wino_gradient(const ls_wino *w, int n_threads, const void *src, const void *ddst, float *dweights, float *dbias,
+                      void *scratch) {
+    size_t elem = ls_dtype_bytes(w->dtype);
+    gradient_work j = {.w = w,
+                       .s = measure(w, GRADIENT_BLOCK),
+                       .src = {src, w->in_h, w->in_w, w->in_c, elem},
+                       .ddst = {ddst, w->out_h, w->out_w, w->out_c, elem},
+                       .dweights = dweights,
+                       .n_slices = (size_t)n_threads};
+    gradient_memory m = gradient_sizes(&j.s, n_threads);
+    j.patches = scratch;
+    j.tiles = j.patches + m.patches;
+    j.sums = j.tiles + m.tiles;
+    j.bias_sum = j.sums + m.sums;
+    j.zeros = (char *)(j.bias_sum + m.bias);
+    memset(j.sums, 0, (m.sums + m.bias + m.zeros) * sizeof(float));
+    for (j.first = 0; j.first < j.s.n_tiles; j.first += j.s.block) {
+        j.n = j.s.n_tiles - j.first < j.s.block ? j.s.n_tiles - j.first : j.s.block;
+        ls_ops_parallel(n_threads, j.n, (j.n + j.n_slices - 1) / j.n_slices, patches_range, &j);
+        ls_ops_parallel(n_threads, j.n_slices, 1, gradient_slices, &j);
+    }
+    ls_ops_parallel(n_threads, 2 * j.s.n_panels, 1, dweights_range, &j);
+    if (dbias != NULL) {
+        memcpy(dbias, j.bias_sum, j.s.out_c * sizeof *dbias);
+    }
+}

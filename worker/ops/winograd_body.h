@@ -1,0 +1,356 @@
+/*
+ * The kernels of winograd_kernels.h for vectors of V floats; included by one file an instruction set, which defines V,
+ * ROWS (of `product`), ROWS_T (of `product_t`) and NAME. Those files are compiled with contraction: every element is
+ * computed by vector code, and a tail by the same code.
+ */
+#include <string.h>
+
+#include "worker/ops/winograd_kernels.h"
+#include "worker/plan/bf16.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(V * 4), aligned(4), may_alias));
+typedef uint16_t half_vec __attribute__((vector_size(V * 2), aligned(2), may_alias));
+typedef uint32_t bits_vec __attribute__((vector_size(V * 4), aligned(4), may_alias));
+
+/* ---- loads and stores of n <= V floats; the rest is zero, or left ---- */
+
+INLINE vec load(const void *from, size_t c, size_t n, bool bf16) {
+    if (bf16) {
+        half_vec h = {0};
+        const uint16_t *p = (const uint16_t *)from + c;
+        if (n == V) {
+            h = *(const half_vec *)p;
+        } else {
+            memcpy(&h, p, n * 2);
+        }
+        return (vec)(__builtin_convertvector(h, bits_vec) << 16);
+    }
+    const float *p = (const float *)from + c;
+    if (n == V) {
+        return *(const vec *)p;
+    }
+    vec v = {0};
+    memcpy(&v, p, n * 4);
+    return v;
+}
+
+INLINE void store(void *to, size_t c, size_t n, bool bf16, vec v) {
+    if (bf16) { /* as ls_bf16_from_f32 */
+        bits_vec b = (bits_vec)v;
+        bits_vec nan = (bits_vec)((b & 0x7FFFFFFFu) > 0x7F800000u);
+        bits_vec rounded = (b + 0x7FFFu + ((b >> 16) & 1u)) >> 16;
+        half_vec h = __builtin_convertvector((rounded & ~nan) | ((b >> 16 | 0x40u) & nan), half_vec);
+        uint16_t *p = (uint16_t *)to + c;
+        if (n == V) {
+            *(half_vec *)p = h;
+        } else {
+            memcpy(p, &h, n * 2);
+        }
+        return;
+    }
+    float *p = (float *)to + c;
+    if (n == V) {
+        *(vec *)p = v;
+    } else {
+        memcpy(p, &v, n * 4);
+    }
+}
+
+/* ---- transforms of one axis ---- */
+
+#define P 0.625f
+#define Q 1.5f
+#define P2 (P * P)
+#define Q2 (Q * Q)
+
+/* B^T: the row of a point is the product of (x - other point) over the other finite points. */
+INLINE void patch_axis(const vec d[6], vec to[6]) {
+    vec even_p = d[4] - Q2 * d[2], odd_p = d[3] - Q2 * d[1];
+    vec even_q = d[4] - P2 * d[2], odd_q = d[3] - P2 * d[1];
+    to[0] = d[0] * (P2 * Q2) + (d[4] - (P2 + Q2) * d[2]);
+    to[1] = even_p + P * odd_p;
+    to[2] = even_p - P * odd_p;
+    to[3] = even_q + Q * odd_q;
+    to[4] = even_q - Q * odd_q;
+    to[5] = d[1] * (P2 * Q2) + (d[5] - (P2 + Q2) * d[3]);
+}
+
+/* A^T: powers of the points. */
+INLINE void tile_axis(const vec m[6], vec to[4]) {
+    vec sum_p = m[1] + m[2], diff_p = m[1] - m[2], sum_q = m[3] + m[4], diff_q = m[3] - m[4];
+    to[0] = m[0] + sum_p + sum_q;
+    to[1] = P * diff_p + Q * diff_q;
+    to[2] = P2 * sum_p + Q2 * sum_q;
+    to[3] = m[5] + (P2 * P) * diff_p + (Q2 * Q) * diff_q;
+}
+
+/* A */
+INLINE void gradient_axis(const vec y[4], vec to[6]) {
+    vec even_p = y[0] + P2 * y[2], odd_p = y[1] + P2 * y[3];
+    vec even_q = y[0] + Q2 * y[2], odd_q = y[1] + Q2 * y[3];
+    to[0] = y[0];
+    to[1] = even_p + P * odd_p;
+    to[2] = even_p - P * odd_p;
+    to[3] = even_q + Q * odd_q;
+    to[4] = even_q - Q * odd_q;
+    to[5] = y[3];
+}
+
+#define G0 (1.0f / (P2 * Q2))
+#define GP (1.0f / (2 * P2 * (P2 - Q2)))
+#define GQ (1.0f / (2 * Q2 * (Q2 - P2)))
+
+/* G: powers of the points, divided by the product of (point - other point). */
+INLINE void weights_axis(const vec g[3], vec to[6]) {
+    vec even_p = GP * g[0] + (GP * P2) * g[2], odd_p = (GP * P) * g[1];
+    vec even_q = GQ * g[0] + (GQ * Q2) * g[2], odd_q = (GQ * Q) * g[1];
+    to[0] = G0 * g[0];
+    to[1] = even_p + odd_p;
+    to[2] = even_p - odd_p;
+    to[3] = even_q + odd_q;
+    to[4] = even_q - odd_q;
+    to[5] = g[2];
+}
+
+/* G^T */
+INLINE void dweights_axis(const vec m[6], vec to[3]) {
+    vec sum_p = m[1] + m[2], diff_p = m[1] - m[2], sum_q = m[3] + m[4], diff_q = m[3] - m[4];
+    to[0] = G0 * m[0] + GP * sum_p + GQ * sum_q;
+    to[1] = (GP * P) * diff_p + (GQ * Q) * diff_q;
+    to[2] = m[5] + (GP * P2) * sum_p + (GQ * Q2) * sum_q;
+}
+
+/* ---- transforms of both axes ---- */
+
+INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, float *to, size_t step) {
+    vec half[6][6];
+    for (int i = 0; i < 6; i++) {
+        vec d[6];
+        for (int j = 0; j < 6; j++) {
+            d[j] = load(src[i * 6 + j], c, n, bf16);
+        }
+        patch_axis(d, half[i]);
+    }
+    for (int j = 0; j < 6; j++) {
+        vec d[6], r[6];
+        for (int i = 0; i < 6; i++) {
+            d[i] = half[i][j];
+        }
+        patch_axis(d, r);
+        for (int i = 0; i < 6; i++) {
+            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[i];
+        }
+    }
+}
+
+static void patch(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step) {
+    size_t i = 0;
+    if (dtype == LS_BF16) {
+        for (; i + V <= n; i += V) {
+            patch_vec(src, c + i, V, true, to + i, step);
+        }
+        if (i < n) {
+            patch_vec(src, c + i, n - i, true, to + i, step);
+        }
+        return;
+    }
+    for (; i + V <= n; i += V) {
+        patch_vec(src, c + i, V, false, to + i, step);
+    }
+    if (i < n) {
+        patch_vec(src, c + i, n - i, false, to + i, step);
+    }
+}
+
+INLINE void tile_vec(const float *from, size_t step, vec bias, bool relu, void *const *dst, size_t c, size_t n,
+                     bool bf16) {
+    vec half[6][4];
+    for (int i = 0; i < 6; i++) {
+        vec m[6];
+        for (int j = 0; j < 6; j++) {
+            m[j] = *(const vec *)(from + (size_t)(i * 6 + j) * step);
+        }
+        tile_axis(m, half[i]);
+    }
+    for (int j = 0; j < 4; j++) {
+        vec m[6], y[4];
+        for (int i = 0; i < 6; i++) {
+            m[i] = half[i][j];
+        }
+        tile_axis(m, y);
+        for (int i = 0; i < 4; i++) {
+            vec v = y[i] + bias;
+            if (relu) { /* NaN stays NaN */
+                v = (vec)((bits_vec)v & ~(bits_vec)(v < 0.0f));
+            }
+            store(dst[i * 4 + j], c, n, bf16, v);
+        }
+    }
+}
+
+static void tile(const float *from, size_t step, const float *bias, bool relu, void *const *dst, ls_dtype dtype,
+                 size_t c, size_t n) {
+    for (size_t i = 0; i < n; i += V) {
+        size_t some = n - i < V ? n - i : V;
+        vec b = {0};
+        if (bias != NULL) {
+            b = load(bias, c + i, some, false);
+        }
+        if (dtype == LS_BF16) {
+            if (some == V) {
+                tile_vec(from + i, step, b, relu, dst, c + i, V, true);
+            } else {
+                tile_vec(from + i, step, b, relu, dst, c + i, some, true);
+            }
+        } else if (some == V) {
+            tile_vec(from + i, step, b, relu, dst, c + i, V, false);
+        } else {
+            tile_vec(from + i, step, b, relu, dst, c + i, some, false);
+        }
+    }
+}
+
+INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, float *to, size_t step, float *sum) {
+    vec half[6][4], total = load(sum, 0, V, false);
+    for (int j = 0; j < 4; j++) {
+        vec y[4], r[6];
+        for (int i = 0; i < 4; i++) {
+            y[i] = load(src[i * 4 + j], c, n, bf16);
+        }
+        total += (y[0] + y[1]) + (y[2] + y[3]);
+        gradient_axis(y, r);
+        for (int i = 0; i < 6; i++) {
+            half[i][j] = r[i];
+        }
+    }
+    store(sum, 0, V, false, total);
+    for (int i = 0; i < 6; i++) {
+        vec r[6];
+        gradient_axis(half[i], r);
+        for (int j = 0; j < 6; j++) {
+            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[j];
+        }
+    }
+}
+
+static void gradient(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step, float *sum) {
+    for (size_t i = 0; i < n; i += V) {
+        size_t some = n - i < V ? n - i : V;
+        if (dtype == LS_BF16) {
+            if (some == V) {
+                gradient_vec(src, c + i, V, true, to + i, step, sum + i);
+            } else {
+                gradient_vec(src, c + i, some, true, to + i, step, sum + i);
+            }
+        } else if (some == V) {
+            gradient_vec(src, c + i, V, false, to + i, step, sum + i);
+        } else {
+            gradient_vec(src, c + i, some, false, to + i, step, sum + i);
+        }
+    }
+}
+
+static void weights(const float *from, size_t stride, size_t n, float *to, size_t step) {
+    vec half[6][3];
+    for (int j = 0; j < 3; j++) {
+        vec g[3], r[6];
+        for (int i = 0; i < 3; i++) {
+            g[i] = load(from + (size_t)(i * 3 + j) * stride, 0, n, false);
+        }
+        weights_axis(g, r);
+        for (int i = 0; i < 6; i++) {
+            half[i][j] = r[i];
+        }
+    }
+    for (int i = 0; i < 6; i++) {
+        vec r[6];
+        weights_axis(half[i], r);
+        for (int j = 0; j < 6; j++) {
+            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[j];
+        }
+    }
+}
+
+static void dweights(const float *from, size_t step, size_t n, float *to, size_t stride) {
+    vec half[6][3];
+    for (int i = 0; i < 6; i++) {
+        vec m[6];
+        for (int j = 0; j < 6; j++) {
+            m[j] = *(const vec *)(from + (size_t)(i * 6 + j) * step);
+        }
+        dweights_axis(m, half[i]);
+    }
+    for (int j = 0; j < 3; j++) {
+        vec m[6], g[3];
+        for (int i = 0; i < 6; i++) {
+            m[i] = half[i][j];
+        }
+        dweights_axis(m, g);
+        for (int i = 0; i < 3; i++) {
+            store(to + (size_t)(i * 3 + j) * stride, 0, n, false, g[i]);
+        }
+    }
+}
+
+/* ---- products ---- */
+
+/* c (rows, 2V) = or += sum over k of a[row * ar + k * ak] b[k]. Rows are addressed by threes from a few pointers, or
+ * the compiler would run out of registers for addresses. */
+INLINE void block(int rows, size_t k_n, const float *a, size_t ar, size_t ak, const float *b, float *c, bool add) {
+    vec acc[ROWS][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        acc[i][0] = add ? *(const vec *)(c + i * 2 * V) : (vec){0};
+        acc[i][1] = add ? *(const vec *)(c + i * 2 * V + V) : (vec){0};
+    }
+    const float *group[4] = {a, a + 3 * ar, a + (rows > 6 ? 6 : 0) * ar, a + (rows > 9 ? 9 : 0) * ar};
+    for (size_t k = 0; k < k_n; k++) {
+        vec b0 = *(const vec *)b, b1 = *(const vec *)(b + V);
+        b += 2 * V;
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            float x = group[i / 3][(size_t)(i % 3) * ar];
+            acc[i][0] += x * b0;
+            acc[i][1] += x * b1;
+        }
+        group[0] += ak;
+        group[1] += ak;
+        group[2] += ak;
+        group[3] += ak;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        *(vec *)(c + i * 2 * V) = acc[i][0];
+        *(vec *)(c + i * 2 * V + V) = acc[i][1];
+    }
+}
+
+static void product(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c) {
+    for (; m >= ROWS; m -= ROWS, a += ROWS * lda, c += ROWS * 2 * V) {
+        block(ROWS, k, a, lda, 1, b, c, false);
+    }
+    for (; m > 0; m -= 4, a += 4 * lda, c += 8 * V) {
+        block(4, k, a, lda, 1, b, c, false);
+    }
+}
+
+static void product_t(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c) {
+    for (; m > 0; m -= ROWS_T, a += ROWS_T, c += ROWS_T * 2 * V) {
+        block(ROWS_T, k, a, 1, lda, b, c, true);
+    }
+}
+
+static const ls_wino_kernels kernels = {
+    .width = V,
+    .rows = ROWS,
+    .patch = patch,
+    .tile = tile,
+    .gradient = gradient,
+    .weights = weights,
+    .dweights = dweights,
+    .product = product,
+    .product_t = product_t,
+};
+const ls_wino_kernels *const NAME = &kernels;

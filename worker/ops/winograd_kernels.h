@@ -1,0 +1,39 @@
+/*
+ * What ls_wino asks of a processor: transforms of one tile and products of small matrices.
+ *
+ * V floats are worked on at once. A panel is 2 V columns of a matrix, row after row.
+ */
+#ifndef LS_WORKER_OPS_WINOGRAD_KERNELS_H
+#define LS_WORKER_OPS_WINOGRAD_KERNELS_H
+
+#include "worker/ops/winograd.h"
+
+/* src, dst: the address of channel 0 of each pixel, in rows; those outside of the image point at zeros, or at memory
+ * that nobody reads. Channels from c on, n of them. */
+typedef struct ls_wino_kernels {
+    int width; /* V */
+    int rows;  /* of a that `product` likes best; it takes multiples of 4 */
+
+    /* patch (6 x 6 pixels) -> to[place * step], n rounded up to V floats each */
+    void (*patch)(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step);
+    /* from[place * step] -> tile (4 x 4 pixels); n <= 2 V */
+    void (*tile)(const float *from, size_t step, const float *bias, bool relu, void *const *dst, ls_dtype dtype,
+                 size_t c, size_t n);
+    /* gradient of a tile (4 x 4 pixels) -> to[place * step], n <= 2 V rounded up to V; adds its pixels to sum[n] */
+    void (*gradient)(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step, float *sum);
+
+    /* kernels (3 x 3, each `from[pixel * stride + i]`, i < n <= V) -> to[place * step + i], up to V */
+    void (*weights)(const float *from, size_t stride, size_t n, float *to, size_t step);
+    /* from[place * step + i] -> to[pixel * stride + i], i < n <= V */
+    void (*dweights)(const float *from, size_t step, size_t n, float *to, size_t stride);
+
+    /* c (m, 2V) = a (m, k) b (k, 2V); a's rows lie lda apart; m is a multiple of 4 */
+    void (*product)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c);
+    /* c (m, 2V) += a^T b, a (k, m) with rows lda apart, b (k, 2V); m is a multiple of V */
+    void (*product_t)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c);
+} ls_wino_kernels;
+
+/* NULL where the compiler cannot make them. */
+extern const ls_wino_kernels *const ls_wino_avx512, *const ls_wino_avx2;
+
+#endif
