@@ -56,6 +56,9 @@ static ls_status take_option(ls_rank_args *args, const char *word, const char *n
         if (i == LS_ARG_PLUGIN) {
             args->plugins[args->n_plugins++] = (char *)value;
         }
+        if (i == LS_ARG_METRIC) {
+            args->metrics[args->n_metrics++] = (char *)value;
+        }
         return LS_OK;
     }
     return unknown(word, takes, usage, err);
@@ -64,7 +67,8 @@ static ls_status take_option(ls_rank_args *args, const char *word, const char *n
 ls_status ls_rank_args_parse(ls_rank_args *args, int argc, char **argv, const char *usage, unsigned takes,
                              ls_err *err) {
     *args = (ls_rank_args){.sets = ls_xcalloc((size_t)argc + 1, sizeof *args->sets),
-                           .plugins = ls_xcalloc((size_t)argc + 1, sizeof *args->plugins)};
+                           .plugins = ls_xcalloc((size_t)argc + 1, sizeof *args->plugins),
+                           .metrics = ls_xcalloc((size_t)argc + 1, sizeof *args->metrics)};
     ls_status status = LS_OK;
     for (int i = 1, used; i < argc && status == LS_OK; i += used) {
         used = 1;
@@ -88,6 +92,7 @@ ls_status ls_rank_args_parse(ls_rank_args *args, int argc, char **argv, const ch
 void ls_rank_args_release(ls_rank_args *args) {
     free(args->sets);
     free(args->plugins);
+    free(args->metrics);
     *args = (ls_rank_args){0};
 }
 

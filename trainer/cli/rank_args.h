@@ -13,6 +13,7 @@
     X(RESUME, "resume", 0)           \
     X(SET, "set", 1)                 \
     X(PLUGIN, "plugin", 1)           \
+    X(METRIC, "metric", 1)           \
     X(QUIET, "quiet", 0)             \
     X(CONTROL, "control", 1)         \
     X(TRACE, "trace", 1)             \
@@ -42,6 +43,8 @@ typedef struct ls_rank_args {
     size_t n_sets;
     char **plugins; /* [n_plugins] of --plugin */
     size_t n_plugins;
+    char **metrics; /* [n_metrics] of --metric */
+    size_t n_metrics;
 } ls_rank_args;
 
 /* takes: LS_ARG(SET) | ...; one operand is wanted. On success *args has to be released. */

@@ -4,14 +4,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/memory.h"
 #include "trainer/cli/option.h"
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/bench.h"
 #include "worker/dnn/dnn.h"
+#include "worker/plugin/plugin.h"
 
 static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
-    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--convolution auto|direct] [--profile]\n"
+    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--convolution auto|direct]\n"
+    "                [--plugin FILE.so]... [--profile]\n"
     "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up. "
     "--profile adds a table\n"
     "of the time of each operation to standard error.\n";
@@ -22,10 +25,12 @@ typedef struct {
     int precision, convolution;
     bool profile;
     double seconds;
+    char **plugins; /* [n_plugins] */
+    size_t n_plugins;
 } arguments;
 
 static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
-    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION, PROFILE };
+    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION, PLUGIN, PROFILE };
     static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
                                             {"seconds", required_argument, NULL, SECONDS},
                                             {"precision", required_argument, NULL, PRECISION},
@@ -35,12 +40,14 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
                                             {"threads", required_argument, NULL, THREADS},
                                             {"bucket-kb", required_argument, NULL, BUCKET},
                                             {"convolution", required_argument, NULL, CONVOLUTION},
+                                            {"plugin", required_argument, NULL, PLUGIN},
                                             {"profile", no_argument, NULL, PROFILE},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     static const char *const precisions[] = {"float32", "bfloat16"}, *const convolutions[] = {"auto", "direct"};
     int c;
     *a = (arguments){.optimizer = "SGD", .loss = "sparse_categorical_crossentropy", .batch = 128, .seconds = 10};
+    a->plugins = ls_xcalloc((size_t)argc + 1, sizeof *a->plugins);
     optind = 0;
     while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (c) {
@@ -55,6 +62,7 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
             case CONVOLUTION:
                 LS_TRY(ls_option_choice("--convolution", optarg, convolutions, 2, &a->convolution, err));
                 break;
+            case PLUGIN: a->plugins[a->n_plugins++] = optarg; break;
             case PROFILE: a->profile = true; break;
             case 'h': fputs(usage, stdout); exit(0);
             default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
@@ -131,31 +139,28 @@ static void print_profile(const ls_engine *engine, const ls_bench_result *r) {
     free(calls);
 }
 
-ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
-    arguments a;
-    ls_team *team;
+/* Everything between the team's beginning and its end. */
+static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
     ls_model *model = NULL;
     ls_compile compile = {0};
     ls_engine *engine = NULL;
-    LS_TRY(parse(argc, argv, &a, err));
-    LS_TRY(ls_team_create(&team, NULL, NULL, err));
-    ls_status s = ls_team_agree(team, load(&a, &model, &compile, err), err);
+    ls_status s = ls_team_agree(team, load(a, &model, &compile, err), err);
     if (s == LS_OK) {
-        ls_engine_options o = {.batch = a.batch,
-                               .lanes = (int)a.lanes,
-                               .compute = a.precision == 1 ? LS_BF16 : LS_F32,
-                               .direct_convolution = a.convolution == 1,
+        ls_engine_options o = {.batch = a->batch,
+                               .lanes = (int)a->lanes,
+                               .compute = a->precision == 1 ? LS_BF16 : LS_F32,
+                               .direct_convolution = a->convolution == 1,
                                .seed = 1,
-                               .bucket_bytes = (size_t)a.bucket_kb << 10,
-                               .n_threads = (int)a.threads};
+                               .bucket_bytes = (size_t)a->bucket_kb << 10,
+                               .n_threads = (int)a->threads};
         s = ls_engine_create(&engine, team, model, &compile, &o, err);
     }
     if (s == LS_OK) {
         ls_bench_result result;
-        s = ls_bench_run(engine, team, model, &compile, a.batch, a.seconds, a.profile, &result, err);
+        s = ls_bench_run(engine, team, model, &compile, a->batch, a->seconds, a->profile, &result, err);
         if (s == LS_OK && team->rank == 0) {
-            print(&a, team, model, engine, &result);
-            if (a.profile) {
+            print(a, team, model, engine, &result);
+            if (a->profile) {
                 print_profile(engine, &result);
             }
         }
@@ -163,6 +168,34 @@ ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
     ls_engine_destroy(engine);
     ls_compile_release(&compile);
     ls_model_destroy(model);
+    return s;
+}
+
+static ls_status with_plugins(const arguments *a, ls_err *err) {
+    ls_team *team;
+    ls_json_doc words = {0};
+    ls_plugins plugins = {0};
+    LS_TRY(ls_team_create(&team, NULL, NULL, err));
+    ls_status s = ls_plugins_words(a->plugins, a->n_plugins, &words, err);
+    bool listed = s == LS_OK;
+    s = ls_team_agree(team, listed ? ls_plugins_load(ls_json_root(&words), "", &plugins, err) : s, err);
+    if (s == LS_OK) {
+        s = bench(a, team, err);
+    }
+    ls_plugins_release(&plugins);
+    if (listed) {
+        ls_json_release(&words);
+    }
     ls_team_finish(team, s);
+    return s;
+}
+
+ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
+    arguments a;
+    ls_status s = parse(argc, argv, &a, err);
+    if (s == LS_OK) {
+        s = with_plugins(&a, err);
+    }
+    free(a.plugins);
     return s;
 }

@@ -11,7 +11,7 @@
 
 static const char usage[] =
     "usage: lockstep generate CHECKPOINT|RUN --seed-text TEXT [--length N] [--temperature T] [--seed N]\n"
-    "                         [--vocabulary FILE] [--stateful]";
+    "                         [--vocabulary FILE] [--stateful] [--plugin FILE.so]...";
 
 static ls_status read_count(const char *option, const char *text, int64_t *out, ls_err *err) {
     char *end;
@@ -50,6 +50,8 @@ static ls_status generate(ls_team *team, const ls_rank_args *args, ls_err *err) 
     ls_generate_request r = {.checkpoint = args->operand,
                              .vocabulary = args->value[LS_ARG_VOCABULARY],
                              .seed_text = args->value[LS_ARG_SEED_TEXT],
+                             .plugins = args->plugins,
+                             .n_plugins = args->n_plugins,
                              .temperature = 1,
                              .stateful = args->value[LS_ARG_STATEFUL] != NULL,
                              .put = put,
@@ -68,7 +70,7 @@ static ls_status generate(ls_team *team, const ls_rank_args *args, ls_err *err) 
 }
 
 ls_status ls_verb_generate(int argc, char **argv, ls_err *err) {
-    unsigned takes =
-        LS_ARG(SEED_TEXT) | LS_ARG(LENGTH) | LS_ARG(TEMPERATURE) | LS_ARG(SEED) | LS_ARG(VOCABULARY) | LS_ARG(STATEFUL);
+    unsigned takes = LS_ARG(SEED_TEXT) | LS_ARG(LENGTH) | LS_ARG(TEMPERATURE) | LS_ARG(SEED) | LS_ARG(VOCABULARY) |
+                     LS_ARG(STATEFUL) | LS_ARG(PLUGIN);
     return ls_rank_main(argc, argv, usage, takes, generate, err);
 }

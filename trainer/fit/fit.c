@@ -177,6 +177,9 @@ static ls_status train_epoch(ls_fit *f, ls_err *err) {
     if (f->batch == 0) {
         memset(f->sums, 0, (size_t)f->n_sums * sizeof *f->sums);
         f->moment.epoch = f->epoch;
+        if (f->job.reset_states) {
+            ls_engine_reset_states(f->engine);
+        }
         LS_TRY(ls_callbacks_call(&f->callbacks, LS_EPOCH_BEGIN, &f->moment, err));
     }
     while (f->batch < f->steps && !f->moment.stop) {
@@ -198,6 +201,10 @@ static ls_status validate(ls_fit *f, ls_err *err) {
     const ls_feed *feed = ls_source_feed(f->validation);
     size_t batch = f->validation_walk.batch;
     ls_status status = LS_OK;
+    ls_engine_mark_states(f->engine);
+    if (f->job.reset_states) {
+        ls_engine_reset_states(f->engine);
+    }
     for (size_t first = 0; first < feed->n_samples && status == LS_OK; first += batch) {
         size_t n = feed->n_samples - first < batch ? feed->n_samples - first : batch;
         ls_verdict v = {.sums = f->step_sums};
@@ -210,11 +217,14 @@ static ls_status validate(ls_fit *f, ls_err *err) {
             sums[i] += f->step_sums[i];
         }
         if (status == LS_OK && (v.flags & LS_FLAG_STOP)) {
+            ls_engine_return_states(f->engine);
             status = leave(f, err); /* validation is done again after the resume */
         }
     }
     if (status == LS_OK) {
         ls_fit_logs(f, sums, "val_", &f->logs);
+        ls_tables_release(&f->tables);
+        ls_fit_tables(f, sums, "val_", &f->tables);
     }
     free(sums);
     return status;
@@ -236,6 +246,10 @@ static ls_status finish_epoch(ls_fit *f, ls_err *err) {
     double learning_rate = rate_of_step(f);
     f->logs.n = 0;
     ls_fit_logs(f, f->sums, "", &f->logs);
+    if (f->validation == NULL) {
+        ls_tables_release(&f->tables);
+        ls_fit_tables(f, f->sums, "", &f->tables);
+    }
     if (validates(f, f->epoch)) {
         LS_TRY(validate(f, err));
     }
@@ -294,6 +308,24 @@ static void say_result(ls_fit *f, double seconds, char *message, size_t size) {
     ls_report_say(f->report, "%s\nweights: %s/final.h5", message, f->run_path);
 }
 
+/* Tables are printed, and written to the run folder as NAME.csv. */
+static ls_status give_tables(ls_fit *f, ls_err *err) {
+    ls_status status = LS_OK;
+    for (int i = 0; f->chief && i < f->tables.n && status == LS_OK; i++) {
+        const ls_table *t = &f->tables.item[i];
+        char *text = ls_table_text(t), *csv = ls_table_csv(t);
+        char *file = ls_xprintf("%s.csv", t->name), *path = ls_path_join(f->run_path, file);
+        status = ls_file_write_atomic(path, csv, strlen(csv), err);
+        text[strlen(text) - 1] = '\0';
+        ls_report_say(f->report, "%s", text);
+        free(text);
+        free(csv);
+        free(file);
+        free(path);
+    }
+    return ls_team_agree(f->team, status, err);
+}
+
 static ls_status run(ls_fit *f, ls_err *err) {
     int64_t begun = ls_now_ns();
     LS_TRY(ls_fit_setup(f, err));
@@ -303,6 +335,7 @@ static ls_status run(ls_fit *f, ls_err *err) {
         LS_TRY(finish_epoch(f, err));
     }
     LS_TRY(write_final(f, err));
+    LS_TRY(give_tables(f, err));
     if (f->chief) {
         char message[1000];
         say_result(f, (double)(ls_now_ns() - begun) * 1e-9, message, sizeof message);

@@ -42,6 +42,18 @@ ls_status ls_fit_name_logs(ls_fit *f, ls_err *err) {
     return LS_OK;
 }
 
+void ls_fit_tables(const ls_fit *f, const double *sums, const char *prefix, ls_tables *out) {
+    char name[2 * LS_LOGS_NAME];
+    int first = f->n_names - f->compile.n_metrics;
+    for (int k = 0; k < f->compile.n_metrics; k++) {
+        const ls_metric *m = &f->compile.metrics[k];
+        if (m->class_->table != NULL) {
+            snprintf(name, sizeof name, "%s%s", prefix, f->names[first + k]);
+            ls_tables_add(out, name, m->class_->table(m), sums + ls_engine_metric_sums_at(f->engine, k));
+        }
+    }
+}
+
 void ls_fit_logs(const ls_fit *f, const double *sums, const char *prefix, ls_logs *out) {
     char name[2 * LS_LOGS_NAME];
     for (int k = 0, i = 0; i < f->n_names; i++) {

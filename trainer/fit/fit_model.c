@@ -59,7 +59,7 @@ static ls_status add_metrics(ls_fit *f, ls_err *err) {
             size_t n = strcspn(at, " ");
             ls_json word = {.doc = f->job.doc.root != NULL ? &f->job.doc : NULL, .value = json_stringn(at, n)};
             snprintf(word.path, sizeof word.path, "fit.callbacks[%d]", i);
-            ls_status status = ls_compile_want_metric(&f->compile, f->model, word, err);
+            ls_status status = ls_compile_want_metric(&f->compile, f->model, 0, word, err);
             json_decref(word.value);
             if (status != LS_OK) {
                 return ls_err_context(err, "callback %s calls for the metric \"%.*s\"", c->name, (int)n, at);

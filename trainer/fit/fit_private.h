@@ -11,6 +11,7 @@
 #include "trainer/fit/report.h"
 #include "trainer/fit/schedule.h"
 #include "trainer/fit/source.h"
+#include "trainer/fit/table.h"
 #include "worker/engine/engine.h"
 #include "worker/plugin/plugin.h"
 #include "worker/reduce/team.h"
@@ -46,7 +47,9 @@ typedef struct ls_fit {
     ls_history history;
 
     ls_logs logs;
+    ls_tables tables;  /* of the last epoch: of validation where there is one, else of training */
     double *step_sums; /* [n_sums] */
+    float *states;     /* [ls_engine_n_state_elems] of stateful layers; the chief's; NULL: there are none */
     uint64_t *hashes;  /* [ranks] of the weights */
     size_t n_samples;  /* of training */
     int64_t steps;     /* an epoch */
@@ -110,6 +113,8 @@ ls_status ls_fit_state_restore(ls_fit *f, ls_json state, ls_err *err) LS_MUST_CH
 /* fit_logs.c: loss and metrics from sums, in Keras's names, each with the prefix. */
 ls_status ls_fit_name_logs(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 void ls_fit_logs(const ls_fit *f, const double *sums, const char *prefix, ls_logs *out);
+/* Adds the tables of those metrics that are tables, in the same names. */
+void ls_fit_tables(const ls_fit *f, const double *sums, const char *prefix, ls_tables *out);
 
 /* Keras's files have the names of top-level layers; a weight lies in the group of the one that holds it. */
 const ls_layer *ls_fit_group_of(const ls_weight *w);

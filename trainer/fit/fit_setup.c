@@ -176,6 +176,8 @@ static ls_status create_engine(ls_fit *f, ls_err *err) {
     LS_TRY(ls_engine_create(&f->engine, f->team, f->model, &f->compile, &options, err));
     f->n_sums = ls_engine_n_sums(f->engine);
     f->sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->sums);
+    size_t n_states = ls_engine_n_state_elems(f->engine);
+    f->states = f->chief && n_states > 0 ? ls_xcalloc(n_states, sizeof *f->states) : NULL;
     f->step_sums = ls_xcalloc((size_t)f->n_sums + 1, sizeof *f->step_sums);
     f->hashes = ls_xcalloc((size_t)f->team->size, sizeof *f->hashes);
     return LS_OK;
@@ -368,6 +370,7 @@ void ls_fit_release(ls_fit *f) {
     ls_callbacks_drop_added();
     ls_plugins_release(&f->plugins); /* when nothing is left that its code made */
     ls_json_release(&f->plugin_words);
+    ls_tables_release(&f->tables);
     ls_job_release(&f->job);
     if (f->history.lists != NULL) {
         ls_history_release(&f->history);
@@ -379,6 +382,7 @@ void ls_fit_release(ls_fit *f) {
     free(f->names);
     free(f->job_text);
     free(f->sums);
+    free(f->states);
     free(f->step_sums);
     free(f->hashes);
     free(f->order);

@@ -73,6 +73,10 @@ static ls_status lay_out(const ls_fit *f, ls_checkpoint *c, bool weights_only, l
     uint64_t n_sums = (uint64_t)f->n_sums, n_elems = f->port.n_elems;
     void *data;
     LS_TRY(ls_checkpoint_add_array(c, "sums", LS_H5_F64, 1, &n_sums, &data, err));
+    uint64_t n_states = (uint64_t)ls_engine_n_state_elems(f->engine);
+    if (n_states > 0) {
+        LS_TRY(ls_checkpoint_add_array(c, "states", LS_H5_F32, 1, &n_states, &data, err));
+    }
     for (int k = 0; k < f->callbacks.n; k++) {
         bool *present;
         char name[48];
@@ -108,6 +112,10 @@ static void fill(const ls_fit *f, ls_checkpoint *c) {
         }
     }
     memcpy(ls_checkpoint_find_array(c, "sums")->data, f->sums, (size_t)f->n_sums * sizeof *f->sums);
+    if (f->states != NULL) {
+        memcpy(ls_checkpoint_find_array(c, "states")->data, f->states,
+               ls_engine_n_state_elems(f->engine) * sizeof *f->states);
+    }
     for (int k = 0; k < f->callbacks.n; k++) {
         bool *present;
         char name[48];
@@ -179,6 +187,7 @@ ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool
     }
     if (!weights_only) {
         ls_engine_gather(f->engine); /* all ranks: a lost host is noticed within the limit of a step, not of a disk */
+        ls_engine_gather_states(f->engine, f->states);
     }
     ls_progress_phase(f->team->progress, LS_DOING_CHECKPOINT, f->step);
     (void)err; /* a checkpoint that cannot be written is no reason to lose the run: said now, and again at the end */
@@ -267,6 +276,17 @@ static ls_status take_arrays(ls_fit *f, const ls_checkpoint *c, const char *path
                        path);
     }
     memcpy(f->sums, sums->data, (size_t)f->n_sums * sizeof *f->sums);
+    const ls_checkpoint_array *states = ls_checkpoint_find_array(c, "states");
+    size_t n_states = ls_engine_n_state_elems(f->engine);
+    if ((states != NULL ? states->n_elems : 0) != n_states) {
+        return ls_fail(err, LS_EINPUT,
+                       "%s: holds %zu numbers of stateful layers' states, the job has %zu; resume with the same model, "
+                       "batch_size and validation_batch_size, or start a new run",
+                       path, states != NULL ? states->n_elems : 0, n_states);
+    }
+    if (n_states > 0) {
+        memcpy(f->states, states->data, n_states * sizeof *f->states);
+    }
     for (int k = 0; k < f->callbacks.n; k++) {
         bool *present;
         char name[48];
@@ -327,6 +347,7 @@ ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) {
     ls_team_bcast_text(f->team, 0, &state, &n);
     ls_team_bcast(f->team, 0, f->sums, (size_t)f->n_sums * sizeof *f->sums);
     ls_engine_publish(f->engine);
+    ls_engine_publish_states(f->engine, f->states);
     ls_json_doc doc = {0};
     status = ls_json_parse(&doc, f->chief ? f->resumed_from : "checkpoint", state, err);
     if (status == LS_OK) {

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/text.h"
 #include "trainer/fit/fit_private.h"
 #include "worker/dnn/dnn.h"
 
@@ -60,19 +61,42 @@ char *ls_fit_state_text(const ls_fit *f) {
     return text;
 }
 
+/* Whether a serialized loss says anything that its name alone does not. */
+static bool has_settings(const json_t *config, const ls_loss_class *class_) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)config, key, value) {
+        if (ls_word_listed(class_->keys, key) && !json_is_null(value) && !json_is_false(value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The class's name as Keras spells it, "CategoricalCrossentropy". */
+static json_t *class_name(const ls_loss_class *class_) {
+    for (const char *word = class_->aliases; word != NULL && *word != '\0';) {
+        size_t n = strcspn(word, " ");
+        if (word[0] >= 'A' && word[0] <= 'Z' && strcspn(word, "abcdefghijklmnopqrstuvwxyz") < n) {
+            return json_stringn(word, n);
+        }
+        word += n + (word[n] == ' ');
+    }
+    return json_string(class_->name);
+}
+
 /* A loss in training_config is a name where it can be: Keras 3 refuses objects with reduction "auto". */
 static json_t *keras_loss(const json_t *at, const ls_loss *loss) {
     const json_t *config = json_object_get(at, "config");
     if (loss->class_ == NULL) {
         return json_null();
     }
-    const bool plain = loss->class_->configure == NULL && !loss->from_logits && loss->label_smoothing == 0;
-    if (plain || !json_is_object(config)) {
+    if (!json_is_object(config) || !has_settings(config, loss->class_)) {
         return json_string(loss->class_->name);
     }
-    json_t *copy = json_deep_copy(at);
-    json_object_del(json_object_get(copy, "config"), "reduction");
-    return copy;
+    json_t *copy = json_deep_copy(config);
+    json_object_del(copy, "reduction");
+    return json_pack("{s:o, s:o}", "class_name", class_name(loss->class_), "config", copy);
 }
 
 static json_t *loss_config(const ls_fit *f) {
@@ -98,6 +122,33 @@ static json_t *loss_config(const ls_fit *f) {
     return all;
 }
 
+/* Metrics as the job has them, but for those that Keras has not: it would refuse the whole file. */
+static json_t *keras_metrics(const json_t *at) {
+    const char *name = json_string_value(json_is_object(at) ? json_object_get(at, "class_name") : at);
+    if (name != NULL) {
+        return ls_word_listed("confusion_matrix ConfusionMatrix sparse_confusion_matrix SparseConfusionMatrix", name)
+                   ? NULL
+                   : json_deep_copy(at);
+    }
+    if (!json_is_array(at) && !json_is_object(at)) {
+        return json_null();
+    }
+    json_t *all = json_is_array(at) ? json_array() : json_object(), *value;
+    const char *key;
+    size_t i;
+    json_array_foreach(at, i, value) {
+        json_t *of = keras_metrics(value);
+        if (of != NULL) {
+            json_array_append_new(all, of);
+        }
+    }
+    json_object_foreach((json_t *)at, key, value) {
+        json_t *of = keras_metrics(value);
+        json_object_set_new(all, key, of != NULL ? of : json_array());
+    }
+    return all;
+}
+
 char *ls_fit_training_config(const ls_fit *f) {
     static const char *const refused[] = {"jit_compile", "is_legacy_optimizer", "lr"};
     json_t *config = json_deep_copy(json_object_get(f->job.optimizer.value, "config"));
@@ -109,11 +160,12 @@ char *ls_fit_training_config(const ls_fit *f) {
     }
     json_object_set_new(config, "name", json_string(f->compile.optimizer.class_->name));
     json_object_set_new(config, "learning_rate", json_real(f->moment.learning_rate));
-    json_t *metrics = ls_json_present(f->job.metrics) ? json_deep_copy(f->job.metrics.value) : json_null();
+    json_t *metrics = keras_metrics(f->job.metrics.value), *weighted = keras_metrics(f->job.weighted_metrics.value);
     json_t *weights = ls_json_present(f->job.loss_weights) ? json_deep_copy(f->job.loss_weights.value) : json_null();
-    json_t *t = json_pack("{s:o, s:o, s:n, s:o, s:{s:s, s:o}}", "loss", loss_config(f), "metrics", metrics,
-                          "weighted_metrics", "loss_weights", weights, "optimizer_config", "class_name",
-                          f->compile.optimizer.class_->name, "config", config);
+    json_t *t = json_pack("{s:o, s:o, s:o, s:o, s:{s:s, s:o}}", "loss", loss_config(f), "metrics",
+                          metrics != NULL ? metrics : json_null(), "weighted_metrics",
+                          weighted != NULL ? weighted : json_null(), "loss_weights", weights, "optimizer_config",
+                          "class_name", f->compile.optimizer.class_->name, "config", config);
     char *text = json_dumps(t, JSON_COMPACT);
     json_decref(t);
     LS_ASSERT(text != NULL);

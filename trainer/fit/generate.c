@@ -11,6 +11,7 @@
 #include "trainer/fit/fit_private.h"
 #include "trainer/fit/keras_file.h"
 #include "worker/ops/ops.h"
+#include "worker/plugin/plugin.h"
 
 typedef struct {
     const ls_generate_request *request;
@@ -314,7 +315,14 @@ ls_status ls_generate(struct ls_team *team, const ls_generate_request *request, 
     generator g = {.request = request};
     ls_checkpoint c = {0};
     char *file = NULL;
-    ls_status s = ls_keras_read(request->checkpoint, &c, &file, err);
+    ls_plugins plugins = {0};
+    ls_json_doc words = {0};
+    ls_status s = ls_plugins_words(request->plugins, request->n_plugins, &words, err);
+    LS_TRY(s);
+    s = ls_plugins_load(ls_json_root(&words), "", &plugins, err);
+    if (s == LS_OK) {
+        s = ls_keras_read(request->checkpoint, &c, &file, err);
+    }
     if (s == LS_OK) {
         g.file = file;
         s = run(&g, team, &c, err);
@@ -326,6 +334,8 @@ ls_status ls_generate(struct ls_team *team, const ls_generate_request *request, 
     ls_model_destroy(g.model);
     ls_vocabulary_release(&g.vocabulary);
     ls_checkpoint_release(&c);
+    ls_plugins_release(&plugins);
+    ls_json_release(&words);
     free(g.context);
     free(g.out);
     free(g.weight);

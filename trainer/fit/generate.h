@@ -28,6 +28,8 @@ typedef struct ls_generate_request {
     const char *checkpoint; /* a file, or a run folder */
     const char *vocabulary; /* a file (storage/vocabulary.h); NULL: of the data that the checkpoint was trained on */
     const char *seed_text;
+    char *const *plugins; /* [n_plugins] of --plugin: files that the model needs */
+    size_t n_plugins;
     int64_t length; /* characters to add */
     double temperature;
     uint64_t seed;

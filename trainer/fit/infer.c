@@ -44,33 +44,64 @@ static void share_text(ls_team *team, char **text) {
     }
 }
 
-static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, const char *data, bool compiled,
+/* What the model was compiled with: as the job says, else as Keras does. */
+static ls_status read_compile(ls_fit *f, const ls_checkpoint *c, const char *file, ls_err *err) {
+    json_t *state = c->state != NULL ? json_loads(c->state, 0, NULL) : NULL;
+    json_t *own = json_object_get(json_object_get(state, "job"), "compile");
+    char *name = ls_xprintf("%s: %s", file, own != NULL ? "compile" : "training_config");
+    ls_status status = LS_OK;
+    if (own != NULL) {
+        ls_json_wrap(&f->job.doc, name, own);
+    } else if (c->training_config == NULL) {
+        status = ls_fail(err, LS_EINPUT,
+                         "%s: was saved without loss and metrics (training_config), so there is nothing "
+                         "to evaluate it with",
+                         file);
+    } else {
+        status = ls_json_parse(&f->job.doc, name, c->training_config, err);
+    }
+    json_decref(state);
+    free(name);
+    return status;
+}
+
+/* Metrics asked for besides, of each output that has a loss. */
+static ls_status want_metrics(ls_fit *f, const ls_infer_request *r, ls_err *err) {
+    ls_status status = LS_OK;
+    for (size_t i = 0; i < r->n_metrics; i++) {
+        ls_json_doc doc = {0};
+        json_t *word = json_string(r->metrics[i]);
+        ls_json_wrap(&doc, "--metric", word);
+        for (int o = 0; status == LS_OK && o < f->model->n_outputs; o++) {
+            if (f->compile.losses[o].class_ != NULL) {
+                status = ls_compile_want_metric(&f->compile, f->model, o, ls_json_root(&doc), err);
+            }
+        }
+        json_decref(word);
+        ls_json_release(&doc);
+    }
+    return status;
+}
+
+static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, const ls_infer_request *r, bool compiled,
                        ls_err *err) {
     ls_json_doc doc = {0};
     LS_TRY(ls_json_parse(&doc, file, c->model_config, err));
-    LS_TRY(ls_fit_build_for(&f->model, &doc, data, err));
+    LS_TRY(ls_fit_build_for(&f->model, &doc, r->data, err));
     if (!compiled) {
         f->compile.n_outputs = f->model->n_outputs;
         f->compile.losses = ls_xcalloc((size_t)f->model->n_outputs, sizeof *f->compile.losses);
         f->compile.loss_weights = ls_xcalloc((size_t)f->model->n_outputs, sizeof *f->compile.loss_weights);
         return LS_OK;
     }
-    if (c->training_config == NULL) {
-        return ls_fail(err, LS_EINPUT,
-                       "%s: was saved without loss and metrics (training_config), so there is nothing "
-                       "to evaluate it with",
-                       file);
-    }
-    char *name = ls_xprintf("%s: training_config", file);
-    ls_status status = ls_json_parse(&f->job.doc, name, c->training_config, err);
-    free(name);
-    LS_TRY(status);
+    LS_TRY(read_compile(f, c, file, err));
     /* Evaluation needs no optimizer: one that Lockstep does not know is no obstacle. */
     if (json_is_object(f->job.doc.root)) {
         json_object_del(f->job.doc.root, "optimizer_config");
         json_object_set_new(f->job.doc.root, "optimizer", json_string("SGD"));
     }
     LS_TRY(ls_compile_parse(ls_json_root(&f->job.doc), f->model, &f->compile, err));
+    LS_TRY(want_metrics(f, r, err));
     return ls_fit_name_logs(f, err);
 }
 
@@ -115,7 +146,7 @@ static ls_status open_all(ls_fit *f, const ls_infer_request *r, ls_checkpoint *c
     share_text(f->team, &c->state);
     LS_TRY(ls_plugins_words(r->plugins, r->n_plugins, &f->plugin_words, err));
     LS_TRY(ls_fit_load_plugins(f, ls_json_root(&f->plugin_words), "", err));
-    mine = build(f, c, *file, r->data, compiled, err);
+    mine = build(f, c, *file, r, compiled, err);
     LS_TRY(ls_team_agree(f->team, mine == LS_OK ? LS_OK : name_plugin(f, c, *file, err), err));
     ls_source_options options = {.no_targets = !compiled};
     input_scale(c, &options.scale, &options.offset);
@@ -157,6 +188,7 @@ static ls_status with_model(ls_team *team, const ls_infer_request *r, bool compi
 
 typedef struct {
     ls_logs *logs;
+    ls_tables *tables;
     size_t *n_samples;
 } evaluation;
 
@@ -177,13 +209,14 @@ static ls_status evaluate(ls_fit *f, int64_t batch, void *context, ls_err *err) 
         }
     }
     ls_fit_logs(f, f->sums, "", e->logs);
+    ls_fit_tables(f, f->sums, "", e->tables);
     *e->n_samples = feed->n_samples;
     return LS_OK;
 }
 
-ls_status ls_infer_evaluate(struct ls_team *team, const ls_infer_request *request, ls_logs *logs, size_t *n_samples,
-                            ls_err *err) {
-    evaluation e = {logs, n_samples};
+ls_status ls_infer_evaluate(struct ls_team *team, const ls_infer_request *request, ls_logs *logs, ls_tables *tables,
+                            size_t *n_samples, ls_err *err) {
+    evaluation e = {logs, tables, n_samples};
     return with_model(team, request, true, evaluate, &e, err);
 }
 

@@ -35,7 +35,7 @@ static const struct {
     const char *keys[6];
 } sections[] = {
     {"data", {"train", "validation", "validation_split", "scale", "offset"}},
-    {"compile", {"loss", "metrics", "optimizer", "loss_weights"}},
+    {"compile", {"loss", "metrics", "weighted_metrics", "optimizer", "loss_weights"}},
     {"fit", {"class_weight", "callbacks"}},
     {"distribute", {"precision", "convolution"}},
     {"checkpoint", {NULL}},
@@ -183,6 +183,7 @@ static ls_status read_rest(ls_job *job, ls_json root, ls_err *err) {
     job->direct_convolution = convolution == 1;
     job->loss = ls_json_member(compile, "loss");
     job->metrics = ls_json_member(compile, "metrics");
+    job->weighted_metrics = ls_json_member(compile, "weighted_metrics");
     job->optimizer = ls_json_member(compile, "optimizer");
     job->loss_weights = ls_json_member(compile, "loss_weights");
     job->callbacks = ls_json_member(fit, "callbacks");

@@ -8,8 +8,8 @@
  *   data         train, validation   FILE.h5:/GROUP
  *                validation_split    fraction of train, taken from its end before any shuffling
  *                scale, offset       the model's inputs are raw * scale + offset; default: what the data file says
- *   compile      loss, metrics, optimizer, loss_weights: names or {"class_name", "config"}, as Keras writes them; one
- *                for all outputs, a list, or an object by output name
+ *   compile      loss, metrics, weighted_metrics, optimizer, loss_weights: names or {"class_name", "config"}, as Keras
+ *                writes them; one for all outputs, a list, or an object by output name
  *   fit          see LS_JOB_LIST; and class_weight {"0": 1.0, "1": 5.0}, callbacks (trainer/fit/callback.h)
  *   distribute   see LS_JOB_LIST; and precision "float32" or "bfloat16", convolution "auto" (3x3 convolutions by
  *                Winograd's algorithm where it pays: worker/ops/winograd.h) or "direct"
@@ -37,6 +37,7 @@
     X(fit, validation_batch_size, INT, 0, 0, 1 << 30, "0: as batch_size")                             \
     X(fit, validation_freq, INT, 1, 1, LS_JOB_MAX, "validate after every so many epochs")             \
     X(fit, stop_on_nonfinite, BOOL, 1, 0, 1, "a NaN or infinite loss ends the run with an error")     \
+    X(fit, reset_states, BOOL, 0, 0, 1, "stateful layers begin each epoch and validation from zero")  \
     X(distribute, lanes, INT, 0, 0, 65536,                                                            \
       "equal parts of a batch that make the bits independent of the ranks; 0: off")                   \
     X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")          \
@@ -66,7 +67,7 @@ typedef struct ls_job {
     char *validation; /* NULL: none, or a split */
     double validation_split;
     double scale, offset; /* NAN: as the data file says */
-    ls_json loss, metrics, optimizer, loss_weights, callbacks;
+    ls_json loss, metrics, weighted_metrics, optimizer, loss_weights, callbacks;
     ls_json plugins; /* a list of paths or of {"path", "config"}; paths count from folder */
     bool bfloat16, direct_convolution;
     size_t n_class_weights; /* 0: none */

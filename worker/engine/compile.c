@@ -50,10 +50,12 @@ static ls_status parse_losses(ls_json config, const ls_model *model, ls_compile 
     return LS_OK;
 }
 
-static ls_status add_metric(ls_json at, const ls_model *model, int output, ls_compile *out, int *cap, ls_err *err) {
+static ls_status add_metric(ls_json at, const ls_model *model, int output, bool weighted, ls_compile *out, int *cap,
+                            ls_err *err) {
     ls_metric m;
     const ls_loss *loss = &out->losses[output];
     LS_TRY(ls_metric_parse(at, &model->outputs[output]->shape, loss->class_ != NULL && loss->class_->sparse, &m, err));
+    m.weighted = weighted;
     if (model->n_outputs > 1) {
         char name[sizeof m.name];
         snprintf(name, sizeof name, "%.30s_%.32s", model->output_names[output], m.name);
@@ -69,9 +71,8 @@ static ls_status add_metric(ls_json at, const ls_model *model, int output, ls_co
     return LS_OK;
 }
 
-static ls_status parse_metrics(ls_json config, const ls_model *model, ls_compile *out, ls_err *err) {
-    ls_json all = ls_json_member(config, "metrics");
-    int cap = 0;
+static ls_status parse_metrics(ls_json all, bool weighted, const ls_model *model, ls_compile *out, int *cap,
+                               ls_err *err) {
     /* A list of metrics is for every output; a list of lists is by output. */
     bool nested = model->n_outputs > 1 && json_is_array(json_array_get(all.value, 0));
     for (int i = 0; i < model->n_outputs; i++) {
@@ -84,23 +85,24 @@ static ls_status parse_metrics(ls_json config, const ls_model *model, ls_compile
             at = ls_json_element(at, 0);
         }
         if (!json_is_array(at.value)) {
-            LS_TRY(add_metric(at, model, i, out, &cap, err));
+            LS_TRY(add_metric(at, model, i, weighted, out, cap, err));
         }
         for (size_t k = 0; json_is_array(at.value) && k < ls_json_length(at); k++) {
-            LS_TRY(add_metric(ls_json_element(at, k), model, i, out, &cap, err));
+            LS_TRY(add_metric(ls_json_element(at, k), model, i, weighted, out, cap, err));
         }
     }
     return LS_OK;
 }
 
-ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) {
+ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, int output, ls_json at, ls_err *err) {
     int cap = compile->n_metrics;
-    LS_TRY(add_metric(at, model, 0, compile, &cap, err));
+    LS_TRY(add_metric(at, model, output, false, compile, &cap, err));
     const ls_metric *m = &compile->metrics[compile->n_metrics - 1];
-    const ls_loss_class *loss = compile->losses[0].class_;
+    const ls_loss_class *loss = compile->losses[output].class_;
     if (loss != NULL && loss->sparse != m->class_->sparse) {
-        return ls_json_fail(at, err, "its targets are %s, those of the loss \"%s\" are %s; use another loss",
-                            m->class_->sparse ? "class numbers" : "one number an output", loss->name,
+        return ls_json_fail(at, err,
+                            "metric \"%s\": its targets are %s, those of the loss \"%s\" are %s; use another loss",
+                            m->name, m->class_->sparse ? "class numbers" : "one number an output", loss->name,
                             loss->sparse ? "class numbers" : "one number an output");
     }
     const char *name = m->name;
@@ -129,7 +131,9 @@ ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *ou
     out->loss_weights = ls_xcalloc((size_t)model->n_outputs, sizeof *out->loss_weights);
     LS_TRY(ls_json_only_keys(config, keys, sizeof keys / sizeof keys[0], err));
     LS_TRY(parse_losses(config, model, out, err));
-    LS_TRY(parse_metrics(config, model, out, err));
+    int cap = 0;
+    LS_TRY(parse_metrics(ls_json_member(config, "metrics"), false, model, out, &cap, err));
+    LS_TRY(parse_metrics(ls_json_member(config, "weighted_metrics"), true, model, out, &cap, err));
     ls_json optimizer = ls_json_member(config, "optimizer");
     if (!ls_json_present(optimizer)) {
         optimizer = ls_json_member(config, "optimizer_config");

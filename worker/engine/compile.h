@@ -20,16 +20,17 @@ typedef struct ls_compile {
 } ls_compile;
 
 /*
- * Reads an object with "loss", "loss_weights", "metrics" and "optimizer" (a job's compile section), or with
- * "optimizer_config" (the training_config of a Keras file). loss, loss_weights and metrics may be one value, a list in
- * the order of the outputs, or an object by output name, as in Keras. Unknown keys are errors. *out is released by the
- * caller with ls_compile_release, after a failure too.
+ * Reads an object with "loss", "loss_weights", "metrics", "weighted_metrics" and "optimizer" (a job's compile section),
+ * or with "optimizer_config" (the training_config of a Keras file). loss, loss_weights and metrics may be one value, a
+ * list in the order of the outputs, or an object by output name, as in Keras. Unknown keys are errors. *out is released
+ * by the caller with ls_compile_release, after a failure too.
  */
 ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *out, ls_err *err) LS_MUST_CHECK;
 void ls_compile_release(ls_compile *compile);
 
-/* Adds a metric of the first output unless one of that name is there. LS_EINPUT: `at`, whose value is the name or
+/* Adds a metric of an output unless one of that name is there. LS_EINPUT: `at`, whose value is the name or
  * object, is no metric, or takes other targets than the loss. */
-ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, ls_json at, ls_err *err) LS_MUST_CHECK;
+ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, int output, ls_json at,
+                                 ls_err *err) LS_MUST_CHECK;
 
 #endif

@@ -25,7 +25,6 @@ static void flush_denormals(void) {
 
 static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls_plan **out, ls_err *err) {
     ls_plan_options o = {.n_samples = n_samples,
-                         .n_lanes = e->lane_last - e->lane_first,
                          .training = training,
                          .input_gradients = e->options.input_gradients,
                          .compute = e->options.compute,
@@ -324,6 +323,21 @@ static ls_status prepare_local(ls_engine *e, ls_err *err) {
     return LS_OK;
 }
 
+static void make_states(ls_engine *e) {
+    int64_t most = e->options.eval_batch > e->options.batch ? e->options.eval_batch : e->options.batch;
+    e->state_samples = (size_t)most;
+    for (int k = 0; k < e->model->n_states; k++) {
+        e->n_state_elems += e->state_samples * e->model->state_elems[k];
+    }
+    if (e->n_state_elems > 0) {
+        e->states = ls_xcalloc(2 * e->n_state_elems, sizeof *e->states);
+        e->marked_states = e->states + e->n_state_elems;
+    }
+    for (int i = 0; i < e->n_contexts; i++) {
+        e->contexts[i].states = ls_xcalloc((size_t)e->model->n_states + 1, sizeof *e->contexts[i].states);
+    }
+}
+
 static ls_status create(ls_engine *e, ls_err *err) {
     LS_TRY(ls_team_agree(e->team, prepare_local(e, err), err));
     LS_TRY(make_reducer(e, err));
@@ -350,6 +364,7 @@ ls_status ls_engine_create(ls_engine **out, ls_team *team, ls_model *model, cons
                                    compile->metrics, compile->metric_output, options->sample_weights);
     }
     choose_lanes(e);
+    make_states(e);
     ls_status s = create(e, err);
     if (s != LS_OK) {
         ls_engine_destroy(e);
@@ -374,6 +389,7 @@ void ls_engine_destroy(ls_engine *e) {
         }
         free(c->plans);
         free(c->arena);
+        free(c->states);
     }
     for (int o = 0; o < e->model->n_outputs; o++) {
         free(e->rank_outputs[o]);
@@ -387,6 +403,7 @@ void ls_engine_destroy(ls_engine *e) {
     free(e->buckets);
     free(e->bucket_done);
     free(e->constraint_scratch);
+    free(e->states);
     free(e);
 }
 

@@ -98,6 +98,19 @@ void ls_engine_gather(ls_engine *e);
 /* Collective. Rank 0's weights and slots go to all. */
 void ls_engine_publish(ls_engine *e);
 
+/*
+ * What stateful layers carry from one batch to the next, of training and of inference alike: n_elems floats, by layer
+ * and by the sample's place in the global batch, and so the same on any number of ranks; 0: the model has none. Zero at
+ * first. A batch smaller than the one before goes on with the first samples' states and leaves the others as they are.
+ */
+size_t ls_engine_n_state_elems(const ls_engine *e);
+void ls_engine_reset_states(ls_engine *e);                    /* local, on all ranks alike: zeros */
+void ls_engine_gather_states(ls_engine *e, float *out);       /* collective; out counts on rank 0 and may be NULL */
+void ls_engine_publish_states(ls_engine *e, const float *in); /* collective: rank 0's */
+/* Remembers them, and goes back to what was remembered. Local, on all ranks alike. */
+void ls_engine_mark_states(ls_engine *e);
+void ls_engine_return_states(ls_engine *e);
+
 uint64_t ls_engine_iterations(const ls_engine *e); /* optimizer steps done, t of the next update less 1 */
 void ls_engine_set_iterations(ls_engine *e, uint64_t t);
 

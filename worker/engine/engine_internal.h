@@ -28,6 +28,7 @@ typedef struct {
     void *arena;
     size_t arena_bytes;
     engine_plan *last; /* the plan of the last training step */
+    float **states;    /* (model->n_states) of the lane's first sample */
     ls_status status;  /* of filling the inputs in this step */
     ls_err err;
 } lane_context;
@@ -70,12 +71,24 @@ struct ls_engine {
     _Atomic int *bucket_done; /* lanes of the last group that have completed the bucket */
     int bucket_next;
 
+    /* States of stateful layers: (model->n_states, (state_samples, state_elems)), by the sample's place in the global
+     * batch. Of the places below state_batch, the size of the last batch, a rank has those of its lanes right; of those
+     * beyond, all. */
+    float *states, *marked_states;
+    size_t state_samples, state_batch, marked_batch, n_state_elems;
+
     float **rank_outputs; /* (n_outputs) this rank's part of predictions */
     double compile_ms;
 };
 
 /* The plan for n_samples in a context; compiled now if there is none. NULL: err says why. */
 engine_plan *ls_engine_plan(ls_engine *e, lane_context *c, int64_t n_samples, bool training, ls_err *err);
+
+/* Before a batch of n: the lanes of this rank find the states of their samples. Collective when the size of the batches
+ * changes. */
+void ls_engine_prepare_states(ls_engine *e, size_t n);
+/* Those of a lane whose first sample has that place in the batch. */
+float *const *ls_engine_lane_states(ls_engine *e, lane_context *c, size_t first);
 
 /* Reducer callbacks; context is the engine. */
 void ls_engine_apply(void *context, size_t first, size_t n, const float *gradient);

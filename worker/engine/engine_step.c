@@ -97,7 +97,7 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
                   .seed = e->options.seed,
                   .step = step,
                   .sample_index = index + first,
-                  .lane = lane - e->lane_first};
+                  .states = ls_engine_lane_states(e, c, first)};
     if (ep->prepared != e->weights_epoch) {
         ls_plan_run_prepare(ep->plan, &run);
         ep->prepared = e->weights_epoch;
@@ -198,6 +198,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
         atomic_store_explicit(&e->bucket_done[b], 0, memory_order_relaxed);
     }
     begin_contexts(e);
+    ls_engine_prepare_states(e, n);
     double penalty = penalties(e);
     ls_reducer_begin(e->reducer, step);
     for (int g = 0; g < schedule->n_groups; g++) {
@@ -239,7 +240,7 @@ static void infer_lane(ls_engine *e, lane_context *c, int lane, const ls_feed *f
                   .n_threads = e->plan_threads,
                   .seed = e->options.seed,
                   .sample_index = index + first,
-                  .lane = lane - e->lane_first};
+                  .states = ls_engine_lane_states(e, c, first)};
     if (ep->prepared != e->weights_epoch) {
         ls_plan_run_prepare(ep->plan, &run);
         ep->prepared = e->weights_epoch;
@@ -255,6 +256,7 @@ static void infer_lane(ls_engine *e, lane_context *c, int lane, const ls_feed *f
 static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, bool targets,
                         after_forward after) {
     begin_contexts(e);
+    ls_engine_prepare_states(e, n);
     int at_once = e->n_contexts;
     if (at_once == 1) { /* not an if clause: libgomp takes a team from the heap for a region of one thread */
         for (int lane = e->lane_first; lane < e->lane_last; lane++) {

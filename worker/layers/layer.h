@@ -100,6 +100,10 @@ ls_status ls_builder_call(ls_builder *b, ls_layer *layer, int n_in, ls_tensor *c
 ls_status ls_builder_merge_masks(ls_builder *b, ls_layer_call *call, int n, ls_tensor *const *in, ls_tensor **mask,
                                  ls_err *err) LS_MUST_CHECK;
 
+/* The first of n states of n_elems floats a sample that the layer carries from batch to batch: the same ones for each
+ * of its calls, which go on one from the other. */
+int ls_builder_states(ls_builder *b, ls_layer *layer, int n, size_t n_elems);
+
 /* Views: the same numbers under another shape; (rows, shape) must have the same product. */
 ls_tensor *ls_builder_view(ls_builder *b, ls_layer *layer, ls_tensor *in, int64_t rows, const ls_shape *shape);
 

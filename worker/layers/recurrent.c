@@ -5,9 +5,8 @@
  *
  * Source: tf_keras/layers/rnn/{simple_rnn,lstm,gru,base_rnn}.py and backend.rnn. `unroll` and `implementation` choose
  * among programs for the same numbers and are accepted without effect; one dropout mask a sample serves all gates and
- * all steps. A stateful layer goes on, in sample i of a batch, with the state that sample i of the batch before left;
- * training and inference, each size of batch, and each lane keep states of their own, which start from zero and are not
- * part of checkpoints.
+ * all steps. A stateful layer goes on, in sample i of the global batch, with the state that sample i of the batch
+ * before left, be it of training or of validation, as Keras's do; a state that an input gives counts instead.
  */
 #include "worker/layers/recurrent.h"
 
@@ -163,6 +162,10 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, op
     int n_weights = (o->attr.use_bias ? 3 : 2) + (cell != LS_CELL_JORDAN ? 0 : o->attr.use_bias ? 2 : 1);
     LS_TRY(make_weights(b, call, o, weights, err));
     ls_tensor *in = call->in[0];
+    if (o->attr.stateful) {
+        o->attr.first_state = ls_builder_states(b, call->layer, ls_layer_recurrent_states(call->layer->class_),
+                                                (size_t)(in->rows * o->attr.units));
+    }
     ls_shape state = {.rank = 1, .dim = {o->attr.units}}, shapes[3];
     shapes[0] = shapes[1] = shapes[2] = state;
     if (o->attr.sequences) {

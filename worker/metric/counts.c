@@ -23,12 +23,25 @@ static int three_sums(const ls_metric *m) {
     return 3;
 }
 
+/* Whether p[i] is among the k largest of its row; of equal ones the first count. */
+static bool in_top(const float *p, int64_t n, int64_t i, int64_t k) {
+    int64_t before = 0;
+    for (int64_t j = 0; j < n; j++) {
+        before += p[j] > p[i] || (p[j] == p[i] && j < i);
+    }
+    return before < k;
+}
+
 static void add_counts(const ls_metric *m, const float *p, const void *target, const float *weight, int64_t n_rows,
                        int64_t n, double *sums) {
     const float *y = target;
     for (int64_t r = 0; r < n_rows; r++) {
         for (int64_t i = r * n; i < (r + 1) * n; i++) {
-            bool predicted = p[i] > m->threshold, actual = y[i] != 0;
+            if (m->class_id > 0 && i - r * n != m->class_id - 1) {
+                continue;
+            }
+            bool top = !m->only_top_k || in_top(p + r * n, n, i - r * n, m->k);
+            bool predicted = top && p[i] > m->threshold, actual = y[i] != 0;
             double w = weight_of(weight, r);
             sums[0] += predicted && actual ? w : 0;
             sums[1] += predicted && !actual ? w : 0;
@@ -112,7 +125,8 @@ const ls_metric_class ls_metric_f1_score = {.name = "f1_score",
                                             .result = f1_result};
 
 /*
- * ---- area under a curve: at each of k thresholds {true positives, false positives}; then positives and negatives ----
+ * ---- area under a curve: at each of k thresholds {true positives, false positives}; then positives and negatives;
+ * for each label where they are looked at one by one ----
  *
  * Thresholds are -1e-7, 1/(k-1), ..., (k-2)/(k-1), 1 + 1e-7. ROC: recall over the false positive rate, by the rule
  * named; PR by interpolation (Davis & Goadrich 2006), as Keras does.
@@ -120,7 +134,7 @@ const ls_metric_class ls_metric_f1_score = {.name = "f1_score",
 enum { RULE_INTERPOLATION, RULE_MINORING, RULE_MAJORING };
 
 static int auc_sums(const ls_metric *m) {
-    return (int)(2 * m->k + 2);
+    return (int)(m->n_labels * (2 * m->k + 2));
 }
 
 static double auc_threshold(const ls_metric *m, int64_t t) {
@@ -131,11 +145,12 @@ static void auc_add(const ls_metric *m, const float *p, const void *target, cons
                     int64_t n, double *sums) {
     const float *y = target;
     for (int64_t i = 0; i < n_rows * n; i++) {
-        double w = weight_of(weight, i / n);
+        double *s = sums + (i % n % m->n_labels) * (2 * m->k + 2), w = weight_of(weight, i / n);
+        double score = m->loss.from_logits ? (double)(float)(1 / (1 + exp(-(double)p[i]))) : p[i];
         int actual = y[i] > 0 ? 0 : 1;
-        sums[2 * m->k + actual] += w;
-        for (int64_t t = 0; t < m->k && p[i] > auc_threshold(m, t); t++) {
-            sums[2 * t + actual] += w;
+        s[2 * m->k + actual] += w;
+        for (int64_t t = 0; t < m->k && score > auc_threshold(m, t); t++) {
+            s[2 * t + actual] += w;
         }
     }
 }
@@ -153,7 +168,7 @@ static double auc_precision_recall(const ls_metric *m, const double *s) {
     return area;
 }
 
-static double auc_result(const ls_metric *m, const double *s) {
+static double auc_of_label(const ls_metric *m, const double *s) {
     const double positives = s[2 * m->k], negatives = s[2 * m->k + 1];
     double area = 0;
     if (m->curve_is_pr) {
@@ -168,6 +183,14 @@ static double auc_result(const ls_metric *m, const double *s) {
         area += (x - next_x) * height;
     }
     return area;
+}
+
+static double auc_result(const ls_metric *m, const double *s) {
+    double sum = 0;
+    for (int64_t label = 0; label < m->n_labels; label++) {
+        sum += auc_of_label(m, s + label * (2 * m->k + 2));
+    }
+    return sum / (double)m->n_labels;
 }
 
 const ls_metric_class ls_metric_auc = {.name = "auc",

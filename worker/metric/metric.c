@@ -1,5 +1,6 @@
 #include "worker/metric/metric.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,10 +47,15 @@ static const ls_metric_class *accuracy_for(const ls_shape *output, bool sparse_t
                                                                    : &ls_metric_categorical_accuracy;
 }
 
-/* The class of a name: a row of the table, "accuracy" in its three forms, or any loss. */
+/* The class of a name: a row of the table, "accuracy" in its three forms, the confusion matrix in its two, or any loss.
+ */
 static ls_status find(ls_json at, const char *name, const ls_shape *output, bool sparse, ls_metric *m, ls_err *err) {
     if (ls_word_listed("accuracy acc Accuracy", name)) {
         m->class_ = accuracy_for(output, sparse);
+        return LS_OK;
+    }
+    if (sparse && ls_word_listed("confusion_matrix ConfusionMatrix", name)) {
+        m->class_ = &ls_metric_sparse_confusion_matrix;
         return LS_OK;
     }
     m->class_ = find_built_in(name);
@@ -91,8 +97,35 @@ static ls_status refuse(ls_json config, const char *const *keys, ls_err *err) {
     return LS_OK;
 }
 
+/* AUC of each label by itself, and of scores that are logits. */
+static ls_status parse_labels(ls_metric *m, ls_json config, ls_status so_far, ls_err *err) {
+    bool each = false;
+    int64_t n_labels = m->n_classes;
+    LS_TRY(so_far);
+    LS_TRY(ls_json_get_bool(config, "from_logits", &m->loss.from_logits, err));
+    LS_TRY(ls_json_get_bool(config, "multi_label", &each, err));
+    LS_TRY(ls_json_get_int(config, "num_labels", 1, INT32_MAX, &n_labels, err));
+    if (n_labels != m->n_classes) {
+        return ls_json_fail(ls_json_member(config, "num_labels"), err, "expected %d, as the output has",
+                            (int)m->n_classes);
+    }
+    m->n_labels = each ? m->n_classes : 1;
+    return LS_OK;
+}
+
+/* top_k: without a threshold every prediction among the largest counts. */
+static ls_status parse_selection(ls_metric *m, ls_json config, ls_err *err) {
+    int64_t class_id = -1;
+    LS_TRY(ls_json_get_int(config, "class_id", 0, m->n_classes - 1, &class_id, err));
+    m->class_id = class_id + 1;
+    m->only_top_k = ls_json_present(ls_json_member(config, "top_k"));
+    LS_TRY(ls_json_get_int(config, "top_k", 1, m->n_classes, &m->k, err));
+    m->threshold = m->only_top_k ? -INFINITY : m->threshold;
+    return LS_OK;
+}
+
 static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
-    static const char *const refused[] = {"top_k", "class_id", "multi_label", "num_labels", "label_weights", NULL};
+    static const char *const refused[] = {"label_weights", NULL};
     static const char *const averages[] = {"macro", "micro", "weighted"}, *const curves[] = {"ROC", "PR"},
                              *const rules[] = {"interpolation", "minoring", "majoring"};
     const char *key;
@@ -118,8 +151,11 @@ static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
         LS_TRY(ls_json_get_choice(config, "curve", curves, 2, &curve, err));
         LS_TRY(ls_json_get_choice(config, "summation_method", rules, 3, &m->mode, err));
         m->curve_is_pr = curve == 1;
-        static const char *const more[] = {"thresholds", "from_logits", NULL};
-        return refuse(config, more, err);
+        static const char *const more[] = {"thresholds", NULL};
+        return parse_labels(m, config, refuse(config, more, err), err);
+    }
+    if (m->class_ == &ls_metric_precision || m->class_ == &ls_metric_recall) {
+        LS_TRY(parse_selection(m, config, err));
     }
     ls_json thresholds = ls_json_member(config, "thresholds");
     if (json_is_array(thresholds.value) && ls_json_length(thresholds) == 1) {
@@ -161,6 +197,7 @@ ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target
     out->n_classes = output->rank > 0 ? output->dim[output->rank - 1] : 1;
     /* F1 and IoU take the largest class unless a threshold is given. */
     out->threshold = out->class_ == &ls_metric_f1_score || out->class_ == &ls_metric_mean_iou ? -1 : 0.5;
+    out->n_labels = 1;
     LS_TRY(parse_config(out, config, err));
     snprintf(out->name, sizeof out->name, "%s", shown != NULL ? shown : name);
     return LS_OK;

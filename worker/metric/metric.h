@@ -24,6 +24,8 @@ typedef struct ls_metric_class {
     void (*add)(const ls_metric *m, const float *p, const void *y, const float *weight, int64_t n_rows, int64_t n,
                 double *sums);
     double (*result)(const ls_metric *m, const double *sums);
+    /* n of the (n, n) table of counts that the sums are, rows true classes; NULL: they are no table. */
+    int64_t (*table)(const ls_metric *m);
     /* Reads keys into m->settings (config may be absent); NULL: ls_metric_parse knows them. */
     ls_status (*configure)(ls_metric *m, ls_json config, ls_err *err);
 } ls_metric_class;
@@ -34,7 +36,11 @@ struct ls_metric {
     double threshold;
     int64_t k; /* top k; number of thresholds */
     int64_t n_classes;
-    int mode; /* F1: average; AUC: summation method */
+    int64_t n_labels; /* AUC: curves, one a label, of which the mean is taken; 1: one over all */
+    int64_t class_id; /* precision, recall: the one class that is looked at, plus 1; 0: all */
+    bool only_top_k;  /* precision, recall: predictions below the k largest of a row do not count */
+    bool weighted;    /* by the samples' weights ("weighted_metrics") */
+    int mode;         /* F1: average; AUC: summation method */
     bool curve_is_pr;
     ls_loss loss;                               /* of a loss that is used as a metric */
     lockstep_value settings[LOCKSTEP_MAX_KEYS]; /* of a plugin's metric, in the order of its keys */

@@ -16,7 +16,9 @@
     X(recall)                            \
     X(f1_score)                          \
     X(auc)                               \
-    X(mean_iou)
+    X(mean_iou)                          \
+    X(confusion_matrix)                  \
+    X(sparse_confusion_matrix)
 
 #define X(name) extern const ls_metric_class ls_metric_##name;
 LS_METRIC_LIST(X)

@@ -356,6 +356,17 @@ ls_tensor *ls_builder_view(ls_builder *b, ls_layer *layer, ls_tensor *in, int64_
     return node->out[0];
 }
 
+int ls_builder_states(ls_builder *b, ls_layer *layer, int n, size_t n_elems) {
+    ls_model *m = b->model;
+    if (layer->first_state == 0) {
+        layer->first_state = m->n_states + 1;
+        for (int i = 0; i < n; i++) {
+            LS_PUSH(m->state_elems, m->n_states, m->cap_states, n_elems);
+        }
+    }
+    return layer->first_state - 1;
+}
+
 ls_status ls_builder_merge_masks(ls_builder *b, ls_layer_call *call, int n, ls_tensor *const *in, ls_tensor **mask,
                                  ls_err *err) {
     *mask = NULL;

@@ -240,6 +240,7 @@ void ls_model_destroy(ls_model *m) {
     free(m->weights);
     free(m->tensors);
     free(m->nodes);
+    free(m->state_elems);
     ls_pool_release(&m->pool);
     ls_json_release(&m->doc);
     free(m);

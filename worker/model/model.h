@@ -130,6 +130,7 @@ struct ls_layer {
     int cap_weights;
     int n_calls;
     int first_node, n_nodes; /* of its first call, for the summary */
+    int first_state;         /* stateful: in the model's states, plus 1; 0: none yet */
     ls_layer *parent;        /* the wrapper or nested model that owns it; NULL at top level */
     int n_children;
     ls_layer **children;
@@ -155,6 +156,8 @@ typedef struct ls_model {
     ls_tensor **tensors;
     int n_nodes, cap_nodes;
     ls_node **nodes; /* topological order */
+    int n_states, cap_states;
+    size_t *state_elems; /* (n_states) floats a sample that stateful layers carry from one batch to the next */
     int n_inputs, n_outputs;
     ls_tensor **inputs, **outputs;
     const char **input_names, **output_names; /* the layers' names */

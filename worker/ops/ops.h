@@ -149,7 +149,8 @@ typedef struct ls_rnn_attr {
     bool backwards;   /* steps are taken from the last to the first */
     bool flip;        /* out[0] goes in the reverse of the order in which steps were taken */
     bool zero_masked; /* masked steps give zeros, not the output before them */
-    bool stateful;
+    bool stateful;    /* goes on with, and leaves, ls_run.states[first_state], and for LSTM the one after it */
+    int first_state;
     double dropout, recurrent_dropout; /* in training */
 } ls_rnn_attr;
 extern const ls_operator ls_op_rnn;

@@ -116,8 +116,7 @@ static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, 
         given[i] = has && node->n_in > 1 ? ls_plan_in(p, node->in[1 + i], LS_F32) : none;
         last[i] = has && node->n_out > 1 ? ls_plan_out(p, node->out[1 + i], LS_F32) : none;
     }
-    size_t state_bytes = (size_t)f->cell->n_states * f->n * f->units * sizeof(float) * (size_t)ls_plan_lanes(p);
-    ls_ref state = f->attr->stateful ? ls_plan_persistent(p, state_bytes) : none, scratch = scratch_of(p, own);
+    ls_ref scratch = scratch_of(p, own);
     ls_call *c =
         ls_plan_emit(p, LS_PHASE_FORWARD, "rnn.forward", node, ls_rnn_forward_kernel, own, ls_rnn_call_destroy);
     c->flops = step_flops(f);
@@ -133,7 +132,6 @@ static ls_status emit_steps(ls_plan *p, const ls_node *node, const rnn_form *f, 
     ls_call_arg(c, LS_READ, given[1]);
     ls_call_arg(c, LS_WRITE, last[0]);
     ls_call_arg(c, LS_WRITE, last[1]);
-    ls_call_arg(c, LS_READWRITE, state);
     ls_call_arg(c, LS_READWRITE, table);
     return LS_OK;
 }

@@ -244,7 +244,6 @@ enum {
     RNN_F_C0,
     RNN_F_HT,
     RNN_F_CT,
-    RNN_F_STATE,
     RNN_F_TABLE
 };
 void ls_rnn_forward_kernel(const ls_call *call, const ls_run *run);

@@ -7,7 +7,7 @@ typedef struct walk {
     const rnn_call *call;
     const ls_arg *args;
     const ls_run *run;
-    float *kept; /* a stateful layer's states in this lane, (states, N, u), or NULL */
+    float *kept[2]; /* a stateful layer's states, (N, u) each, or NULL */
 } walk;
 
 /* The first step of each row that counts: masked steps before it give zeros. */
@@ -109,14 +109,12 @@ static void walk_part(void *context, size_t part, size_t end) {
     const ls_arg *a = w->args;
     void *workspace = a[RNN_F_WORKSPACE].p;
     const size_t n = ls_rnn_part_rows(f), begin = part * n, n_state = n * f->units, at = begin * f->units;
-    const size_t all = f->n * f->units;
     const bool two = f->cell->n_states == 2;
     float *first = ls_rnn_at(&f->first, workspace, 0, begin);
     char *scratch = a[RNN_F_SCRATCH].p;
-    load_state(ls_rnn_at(&f->h, workspace, 0, begin), part_of(a[RNN_F_H0].p, at), part_of(w->kept, at), n_state);
+    load_state(ls_rnn_at(&f->h, workspace, 0, begin), part_of(a[RNN_F_H0].p, at), part_of(w->kept[0], at), n_state);
     if (two) {
-        load_state(ls_rnn_at(&f->c, workspace, 0, begin), part_of(a[RNN_F_C0].p, at), part_of(w->kept, all + at),
-                   n_state);
+        load_state(ls_rnn_at(&f->c, workspace, 0, begin), part_of(a[RNN_F_C0].p, at), part_of(w->kept[1], at), n_state);
     }
     find_first(f, a[RNN_F_MASK].p, first, begin, n);
     for (size_t row = 0; row < n; row++) {
@@ -128,20 +126,20 @@ static void walk_part(void *context, size_t part, size_t end) {
     }
     const float *h = ls_rnn_at(&f->h, workspace, f->steps, begin), *c = ls_rnn_at(&f->c, workspace, f->steps, begin);
     save_state(h, part_of(a[RNN_F_HT].p, at), n_state);
-    save_state(h, part_of(w->kept, at), n_state);
+    save_state(h, part_of(w->kept[0], at), n_state);
     if (two) {
         save_state(c, part_of(a[RNN_F_CT].p, at), n_state);
-        save_state(c, part_of(w->kept, all + at), n_state);
+        save_state(c, part_of(w->kept[1], at), n_state);
     }
 }
 
 void ls_rnn_forward_kernel(const ls_call *call, const ls_run *run) {
     const rnn_call *own = call->state;
     const rnn_form *f = own->form;
-    float *state = call->args[RNN_F_STATE].p, *table = call->args[RNN_F_TABLE].p;
-    walk w = {own, call->args, run, NULL};
-    if (state != NULL) {
-        w.kept = state + (size_t)run->lane * (size_t)f->cell->n_states * f->n * f->units;
+    float *table = call->args[RNN_F_TABLE].p;
+    walk w = {own, call->args, run, {NULL}};
+    for (int i = 0; f->attr->stateful && i < f->cell->n_states; i++) {
+        w.kept[i] = run->states[f->attr->first_state + i];
     }
     for (size_t j = 0; table != NULL && j < f->wide; j++) {
         table[f->vocabulary * f->wide + j] = NAN;

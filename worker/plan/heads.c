@@ -126,19 +126,21 @@ static void loss_kernel(const ls_call *c, const ls_run *run) {
 typedef struct {
     const ls_metric *metric;
     int64_t n_rows, n;
-    int64_t rows_per_step; /* that one element of the mask stands for */
+    int64_t rows_per_step;   /* that one element of the mask stands for */
+    int64_t rows_per_sample; /* that one sample's weight stands for */
     int at;
 } metric_state;
 
-enum { METRIC_PREDICTION, METRIC_TARGET, METRIC_SUMS, METRIC_MASK, METRIC_WEIGHT };
+enum { METRIC_PREDICTION, METRIC_TARGET, METRIC_SUMS, METRIC_MASK, METRIC_SAMPLE_WEIGHT, METRIC_WEIGHT };
 
 static void metric_kernel(const ls_call *c, const ls_run *run) {
     const metric_state *s = c->state;
-    const float *mask = c->args[METRIC_MASK].p;
+    const float *mask = c->args[METRIC_MASK].p, *sample = c->args[METRIC_SAMPLE_WEIGHT].p;
     float *weight = c->args[METRIC_WEIGHT].p;
     (void)run;
-    for (int64_t r = 0; mask != NULL && r < s->n_rows; r++) {
-        weight[r] = mask[r / s->rows_per_step];
+    for (int64_t r = 0; weight != NULL && r < s->n_rows; r++) {
+        weight[r] = (mask != NULL ? mask[r / s->rows_per_step] : 1.0f) *
+                    (sample != NULL ? sample[r / s->rows_per_sample] : 1.0f);
     }
     s->metric->class_->add(s->metric, c->args[METRIC_PREDICTION].p, c->args[METRIC_TARGET].p, weight, s->n_rows, s->n,
                            (double *)c->args[METRIC_SUMS].p + s->at);
@@ -149,13 +151,14 @@ bool ls_heads_masked(const ls_tensor *output) {
     return output->mask != NULL && rows % ls_shape_elems(&output->mask->shape) == 0;
 }
 
-/* The mask that says which of an output's rows count; NONE when all do. */
-static ls_ref mask_of(ls_plan *p, const ls_tensor *output) {
-    return ls_heads_masked(output) ? ls_plan_in(p, output->mask, LS_F32) : (ls_ref){LS_REF_NONE, 0, 0};
+/* The mask that says which of an output's rows count; NONE when all do, or when a row is a whole sample. */
+static ls_ref mask_of(ls_plan *p, const ls_loss *loss, const ls_tensor *output) {
+    bool whole = loss->class_ != NULL && loss->class_->whole_sample;
+    return ls_heads_masked(output) && !whole ? ls_plan_in(p, output->mask, LS_F32) : (ls_ref){LS_REF_NONE, 0, 0};
 }
 
 static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls_tensor *output, ls_ref target,
-                              ls_ref sums, ls_err *err) {
+                              ls_ref sample_weight, ls_ref sums, ls_err *err) {
     for (int k = 0; k < heads->n_metrics; k++) {
         if (heads->metric_output[k] != i) {
             continue;
@@ -169,9 +172,13 @@ static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls
         metric_state *s = ls_xcalloc(1, sizeof *s);
         *s = (metric_state){.metric = m, .n = row_elems(&m->loss, output), .at = heads->metric_at[k]};
         s->n_rows = (int64_t)ls_plan_elems(p, output) / s->n;
-        ls_ref prediction = ls_plan_in(p, output, LS_F32), mask = mask_of(p, output), rows = {0};
+        ls_ref prediction = ls_plan_in(p, output, LS_F32), mask = mask_of(p, &m->loss, output), rows = {0};
+        ls_ref sample = m->weighted ? sample_weight : (ls_ref){0};
+        s->rows_per_sample = s->n_rows / ls_plan_samples(p);
         if (ls_ref_some(mask)) {
             s->rows_per_step = s->n_rows / (int64_t)ls_plan_elems(p, output->mask);
+        }
+        if (ls_ref_some(mask) || ls_ref_some(sample)) {
             rows = ls_plan_temp(p, (size_t)s->n_rows * sizeof(float));
         }
         ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "metric", NULL, metric_kernel, s, NULL);
@@ -179,6 +186,7 @@ static ls_status emit_metrics(const ls_heads *heads, ls_plan *p, int i, const ls
         ls_call_arg(call, LS_READ, target);
         ls_call_arg(call, LS_READWRITE, sums);
         ls_call_arg(call, LS_READ, mask);
+        ls_call_arg(call, LS_READ, sample);
         ls_call_arg(call, LS_WRITE, rows);
     }
     return LS_OK;
@@ -201,7 +209,7 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
                           .at = heads->loss_at[i]};
         int64_t n_rows = (int64_t)ls_plan_elems(p, t) / s->n;
         s->rows_per_sample = n_rows / s->n_samples;
-        ls_ref mask = mask_of(p, output);
+        ls_ref mask = mask_of(p, loss, output);
         s->n_steps = ls_ref_some(mask) ? ls_shape_elems(&output->mask->shape) : 1;
         ls_ref prediction = ls_plan_in(p, t, LS_F32), none = {LS_REF_NONE, 0, 0};
         ls_ref rows = ls_plan_temp(p, (size_t)n_rows * sizeof(double));
@@ -215,5 +223,5 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
         ls_call_arg(call, LS_WRITE, gradient);
         ls_call_arg(call, LS_READ, mask);
     }
-    return emit_metrics(heads, p, i, output, target, sums, err);
+    return emit_metrics(heads, p, i, output, target, weight, sums, err);
 }

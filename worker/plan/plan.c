@@ -30,9 +30,6 @@ bool ls_plan_direct_convolution(const ls_plan *p) {
 int ls_plan_threads(const ls_plan *p) {
     return p->options.n_threads;
 }
-int ls_plan_lanes(const ls_plan *p) {
-    return p->options.n_lanes > 0 ? p->options.n_lanes : 1;
-}
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node) {
     return p->fused[node->id];
 }

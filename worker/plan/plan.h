@@ -47,7 +47,7 @@ typedef struct ls_run {
     uint64_t seed;
     uint64_t step;                /* global step number from 0: with the sample's index, what random draws depend on */
     const uint32_t *sample_index; /* (n_samples) position in the data set */
-    int lane;                     /* which of the lanes that the plan serves, from 0: whose states it goes on with */
+    float *const *states; /* (model->n_states) what stateful layers go on with, and leave: (n_samples, state_elems) */
 } ls_run;
 
 typedef void (*ls_kernel)(const ls_call *call, const ls_run *run);
@@ -82,7 +82,6 @@ size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t); /* rows * elements o
 ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else LS_F32: what heavy operators use */
 int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
 bool ls_plan_direct_convolution(const ls_plan *p); /* see ls_plan_options */
-int ls_plan_lanes(const ls_plan *p);               /* that states are kept for; ls_run.lane is below it */
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
 bool ls_plan_absorbed(const ls_plan *p, const ls_node *node);        /* another node computes it */
 
@@ -97,8 +96,8 @@ ls_ref ls_plan_out(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
 /* The output is other memory under another name (Flatten, Dropout at inference): no copy. */
 void ls_plan_out_view(ls_plan *p, const ls_tensor *t, ls_ref same, ls_dtype dtype);
 
-/* Memory of n_bytes that lives from its first write to its last read (workspaces, masks, scratch), or for ever (states;
- * zeroed at bind). */
+/* Memory of n_bytes that lives from its first write to its last read (workspaces, masks, scratch), or for ever (weights
+ * in another form; zeroed at bind). */
 ls_ref ls_plan_temp(ls_plan *p, size_t n_bytes);
 ls_ref ls_plan_persistent(ls_plan *p, size_t n_bytes);
 static inline ls_ref ls_ref_at(ls_ref r, size_t more_bytes) {
@@ -156,7 +155,6 @@ typedef struct ls_plan_options {
     ls_dtype compute;     /* LS_F32 or LS_BF16 */
     int n_threads;
     const struct ls_heads *heads; /* losses and metrics (worker/plan/heads.h); NULL: none, inference */
-    int n_lanes; /* that the plan serves one after the other; 0: one. Stateful layers keep a state for each */
     bool direct_convolution; /* not Winograd's algorithm, whose rounding is another (worker/ops/winograd.h) */
 } ls_plan_options;
 

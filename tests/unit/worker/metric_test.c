@@ -75,6 +75,65 @@ static void counts(void **state) {
     assert_float_equal(result("\"mean_iou\"", false, p, y, 3, 2), 0.5, 1e-12);
 }
 
+/* Precision and recall of one class, and among the k largest; AUC label by label and of logits. */
+static void selections(void **state) {
+    (void)state;
+    const float p[6] = {0.9f, 0.6f, 0.2f, 0.3f, 0.8f, 0.7f}, y[6] = {1, 0, 1, 0, 1, 1};
+    /* class 1: predicted in both rows, true in the second */
+    assert_float_equal(result("{\"class_name\": \"Precision\", \"config\": {\"class_id\": 1}}", false, p, y, 2, 3), 0.5,
+                       1e-12);
+    assert_float_equal(result("{\"class_name\": \"Recall\", \"config\": {\"class_id\": 2}}", false, p, y, 2, 3), 0.5,
+                       1e-12);
+    /* the largest of each row alone: 0.9 and 0.8 are right, of four that are true; a threshold still counts */
+    assert_float_equal(result("{\"class_name\": \"Recall\", \"config\": {\"top_k\": 1}}", false, p, y, 2, 3), 0.5,
+                       1e-12);
+    assert_float_equal(result("{\"class_name\": \"Precision\", \"config\": {\"top_k\": 3}}", false, p, y, 2, 3),
+                       4.0 / 6, 1e-12);
+    assert_float_equal(
+        result("{\"class_name\": \"Recall\", \"config\": {\"top_k\": 1, \"thresholds\": [0.85]}}", false, p, y, 2, 3),
+        0.25, 1e-12);
+    const float two[8] = {0.9f, 0.1f, 0.8f, 0.6f, 0.3f, 0.7f, 0.2f, 0.4f}, truth[8] = {1, 0, 0, 1, 1, 1, 0, 0};
+    /* label 0: pairs (0.9, 0.3) over (0.8, 0.2), one of four wrong; label 1: all right */
+    assert_float_equal(
+        result("{\"class_name\": \"AUC\", \"config\": {\"multi_label\": true}}", false, two, truth, 4, 2),
+        (0.75 + 1) / 2, 1e-6);
+    const float logits[4] = {3, -2, 1, 0.5f}, binary[4] = {1, 0, 0, 1};
+    assert_float_equal(
+        result("{\"class_name\": \"AUC\", \"config\": {\"from_logits\": true}}", false, logits, binary, 4, 1), 0.75,
+        1e-6);
+}
+
+static void check_table(const char *text, bool sparse, const float *p, const void *y, int64_t n_rows, int64_t n,
+                        const float *weight, const double *want, int64_t side) {
+    ls_metric m = parse(text, n, sparse);
+    assert_true(m.class_->table != NULL);
+    assert_int_equal(m.class_->table(&m), side);
+    assert_int_equal(m.class_->n_sums(&m), side * side);
+    double *sums = calloc((size_t)(side * side), sizeof *sums);
+    m.class_->add(&m, p, y, weight, n_rows, n, sums);
+    for (int64_t i = 0; i < side * side; i++) {
+        assert_float_equal(sums[i], want[i], 0);
+    }
+    free(sums);
+}
+
+static void confusion(void **state) {
+    (void)state;
+    const float p[12] = {0.1f, 0.7f, 0.2f, 0.4f, 0.3f, 0.3f, 0.2f, 0.2f, 0.6f, 0.1f, 0.2f, 0.7f};
+    const float one_hot[12] = {0, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0}, weight[4] = {1, 2, 1, 0.5f};
+    const int32_t classes[4] = {1, 1, 2, 0};
+    const double want[9] = {0, 0, 1, 1, 1, 0, 0, 0, 1}, weighted[9] = {0, 0, 0.5, 2, 1, 0, 0, 0, 1};
+    check_table("\"confusion_matrix\"", false, p, one_hot, 4, 3, NULL, want, 3);
+    check_table("\"confusion_matrix\"", true, p, classes, 4, 3, NULL, want, 3);
+    check_table("\"ConfusionMatrix\"", true, p, classes, 4, 3, weight, weighted, 3);
+    assert_float_equal(result("\"confusion_matrix\"", true, p, classes, 4, 3), 0.5, 1e-12);
+    const float scores[4] = {0.2f, 0.8f, 0.6f, 0.5f}, truth[4] = {0, 1, 0, 1};
+    const double binary[4] = {1, 1, 1, 1}, strict[4] = {2, 0, 1, 1};
+    check_table("\"confusion_matrix\"", false, scores, truth, 4, 1, NULL, binary, 2);
+    check_table("{\"class_name\": \"ConfusionMatrix\", \"config\": {\"threshold\": 0.7}}", false, scores, truth, 4, 1,
+                NULL, strict, 2);
+}
+
 static void means(void **state) {
     (void)state;
     const float p[4] = {1, 3, 0, 4}, y[4] = {2, 1, 0, 3};
@@ -93,19 +152,27 @@ static void complaints(void **state) {
     ls_metric m;
     ls_shape output = {.rank = 1, .dim = {3}};
     assert_int_equal(ls_json_parse(&doc, "job.json",
-                                   "[\"acuracy\", {\"class_name\": \"Precision\", \"config\": {\"top_k\": 2}}]", &err),
+                                   "[\"acuracy\", {\"class_name\": \"Precision\", \"config\": {\"top_k\": 4}},"
+                                   " {\"class_name\": \"ConfusionMatrix\", \"config\": {\"num_classes\": 4}}]",
+                                   &err),
                      LS_OK);
     ls_json root = ls_json_root(&doc);
     assert_int_equal(ls_metric_parse(ls_json_element(root, 0), &output, false, &m, &err), LS_EINPUT);
     assert_string_equal(err.text,
                         "job.json:1: [0]: \"acuracy\" is not a metric that Lockstep knows; did you mean \"accuracy\"?");
     assert_int_equal(ls_metric_parse(ls_json_element(root, 1), &output, false, &m, &err), LS_EINPUT);
-    assert_string_equal(err.text, "job.json:1: [1].config.top_k: is not supported for this metric; leave it out");
+    assert_string_equal(err.text, "job.json:1: [1].config.top_k: expected a whole number from 1 to 3, found the number 4");
+    assert_int_equal(ls_metric_parse(ls_json_element(root, 2), &output, false, &m, &err), LS_EINPUT);
+    assert_string_equal(
+        err.text,
+        "job.json:1: [2].config: a confusion matrix of 4 classes, for an output of 3; expected those of "
+        "the output, and at most 256");
     ls_json_release(&doc);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(accuracies), cmocka_unit_test(counts), cmocka_unit_test(means),
-                                       cmocka_unit_test(complaints)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(accuracies), cmocka_unit_test(counts),
+                                       cmocka_unit_test(means),      cmocka_unit_test(selections),
+                                       cmocka_unit_test(confusion),  cmocka_unit_test(complaints)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

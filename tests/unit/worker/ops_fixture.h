@@ -41,9 +41,10 @@ struct fixture {
     ls_weight *weights[FX_MAX];
     int64_t n_samples;
     ls_dtype compute;
-    int n_threads, n_lanes;
+    int n_threads;
     bool inference;
     bool direct_convolution;
+    float *const *states; /* of stateful nodes; the test's */
     bool inference_first; /* another plan, for inference, has decided how the weights lie */
     double low, high;     /* of random inputs */
     bool distinct;        /* inputs near each other differ, in bfloat16 too */
@@ -188,8 +189,7 @@ FX void fx_run(fixture *f) {
     fx_output(f, f->model.n_nodes ? f->nodes[f->model.n_nodes - 1]->out[0] : NULL);
     f->heads = ls_heads_create(1, &mse, &loss_weight, 0, NULL, NULL, false);
     f->arena = ls_arena_create(&f->model);
-    ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads,
-                         f->n_lanes};
+    ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads};
     o.direct_convolution = f->direct_convolution;
     if (f->inference_first) {
         ls_plan_options first = {f->n_samples + 1, false, false, f->compute, f->n_threads, NULL};
@@ -253,7 +253,7 @@ FX void fx_run(fixture *f) {
     for (uint32_t i = 0; i < 64; i++) {
         index[i] = 1000 + i;
     }
-    ls_run run = {f->n_samples, f->n_threads, 1.0f / (float)f->n_samples, 1.0f, 7, 3, index};
+    ls_run run = {f->n_samples, f->n_threads, 1.0f / (float)f->n_samples, 1.0f, 7, 3, index, f->states};
     ls_plan_run_prepare(f->plan, &run);
     ls_plan_run_forward(f->plan, &run);
     if (!f->inference) {

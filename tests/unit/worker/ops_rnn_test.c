@@ -111,7 +111,7 @@ static void test_dropout_by_lanes(void **state) {
 
 /* ---- stateful ---- */
 
-/* A batch goes on where the batch before it stopped; every lane has states of its own; inference too. */
+/* A batch goes on where the batch before it stopped, other memory with other states; inference too. */
 static void test_stateful(void **state) {
     (void)state;
     FOR_CELLS(cell) {
@@ -121,9 +121,11 @@ static void test_stateful(void **state) {
             uint32_t index[SAMPLES];
             c.attr.stateful = true;
             make(&f, &c);
+            float kept[2][SAMPLES * UNITS] = {{0}}, others[2][SAMPLES * UNITS] = {{0}};
+            float *mine[2] = {kept[0], kept[1]}, *theirs[2] = {others[0], others[1]};
             f.inference = inference;
-            f.n_lanes = 2;
-            fx_run(&f); /* lane 0's first batch */
+            f.states = mine;
+            fx_run(&f); /* the first batch */
             ls_run run = run_of(&f, index, 0);
             fx_check_forward(&f, rnn_reference);
             double *first = ls_xcalloc(f.n_out, sizeof *first), *in[4] = {f.in[0]};
@@ -143,7 +145,7 @@ static void test_stateful(void **state) {
             rnn_reference(&f, in, f.weight, first);
             fx_compare(&f, "second batch", ls_plan_output(f.plan, 0), first, f.n_out, 0);
             f.reference_data = &c;
-            run.lane = 1;
+            run.states = theirs;
             fill(&f, &f, 0);
             ls_plan_run_forward(f.plan, &run);
             fx_check_forward(&f, rnn_reference);

@@ -255,7 +255,7 @@ FX ls_run run_of(const fixture *f, uint32_t *index, uint32_t first) {
     for (uint32_t i = 0; i < SAMPLES; i++) {
         index[i] = 1000 + first + i;
     }
-    return (ls_run){f->n_samples, f->n_threads, 1.0f / (float)f->n_samples, 1.0f, 7, 3, index, 0};
+    return (ls_run){f->n_samples, f->n_threads, 1.0f / (float)f->n_samples, 1.0f, 7, 3, index, f->states};
 }
 
 /* Inputs (from sample `first` of `from` on) and targets again: their memory serves other values during a pass. */
