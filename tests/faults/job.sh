@@ -56,6 +56,11 @@ write_job tiny.json "$input" "$(layer Conv2D conv '"filters": 8, "kernel_size": 
     "$(layer MaxPooling2D pool)" "$(layer Dropout drop_some '"rate": 0.25')" "$(layer Flatten flat)" \
     "$(layer Dense hidden '"units": 32, "activation": "relu"')" "$(layer Dropout drop_half '"rate": 0.5')" \
     "$(layer Dense class '"units": 10, "activation": "softmax"')"
+# The second and third convolution go by Winograd's algorithm, where the processor has it.
+write_job wide.json "$input" "$(layer Conv2D first '"filters": 32, "kernel_size": [3, 3], "padding": "same"')" \
+    "$(layer Conv2D second '"filters": 40, "kernel_size": [3, 3], "padding": "same", "activation": "relu"')" \
+    "$(layer Conv2D third '"filters": 32, "kernel_size": [3, 3], "padding": "same", "use_bias": false')" \
+    "$(layer Flatten flat)" "$(layer Dense class '"units": 10, "activation": "softmax"')"
 write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]')" "$(layer Masking masking)" \
     "$(layer Bidirectional both '"layer": '"$(layer LSTM lstm \
         '"units": 12, "return_sequences": true, "dropout": 0.1, "recurrent_dropout": 0.2')")" \

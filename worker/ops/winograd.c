@@ -21,16 +21,17 @@ typedef struct sizes {
     size_t place, panel_place;    /* floats from one place to the next: of patches, of a panel */
     size_t across, n_tiles;       /* tiles in a row; in all */
     size_t per_image;
+    size_t kernel_place, sum_place; /* floats from one place to the next: of weights, of their gradients */
 } sizes;
 
 /* Bytes of the transformed patches of a block: what leaves room for weights and results in a second-level cache of
  * 1 MiB. */
 #ifdef WINO_TUNE
-size_t wino_apply_block = 400 << 10, wino_gradient_block = 500 << 10;
+size_t wino_apply_block = 250 << 10, wino_gradient_block = 600 << 10;
 #define APPLY_BLOCK wino_apply_block
 #define GRADIENT_BLOCK wino_gradient_block
 #else
-enum { APPLY_BLOCK = 400 << 10, GRADIENT_BLOCK = 500 << 10 };
+enum { APPLY_BLOCK = 250 << 10, GRADIENT_BLOCK = 600 << 10 };
 #endif
 
 static sizes measure(const ls_wino *w, size_t target) {
@@ -43,6 +44,8 @@ static sizes measure(const ls_wino *w, size_t target) {
     s.block = s.block < rows ? rows : s.block;
     s.place = s.block * s.lda + GAP;
     s.panel_place = s.block * s.panel + GAP;
+    s.kernel_place = s.in_c * s.panel + GAP;
+    s.sum_place = s.padded_c * s.panel + GAP;
     s.across = (size_t)(w->out_w + LS_WINO_TILE - 1) / LS_WINO_TILE;
     s.per_image = s.across * ((size_t)(w->out_h + LS_WINO_TILE - 1) / LS_WINO_TILE);
     s.n_tiles = (size_t)w->n * s.per_image;
@@ -127,11 +130,11 @@ bool ls_wino_pays(const ls_wino *w, double direct_speed) {
     return w->in_c >= 16 && w->out_c >= 16 && 2 * cost(w) + cost(&mirror) < 0.95 * 3 * direct;
 }
 
-/* ---- weights: [panel][place][in_c][2V] ---- */
+/* ---- weights: [panel][place][in_c][2V], a gap after each place ---- */
 
 size_t ls_wino_weight_elems(const ls_wino *w) {
     sizes s = measure(w, 0);
-    return s.n_panels * LS_WINO_PLACES * s.in_c * s.panel;
+    return s.n_panels * LS_WINO_PLACES * s.kernel_place;
 }
 
 typedef struct weights_work {
@@ -150,7 +153,7 @@ static void one_vector(const weights_work *j, size_t k, size_t o, size_t n, floa
     float kernel[9 * WIDEST];
     size_t all = s->in_c * s->out_c;
     if (!j->mirrored) {
-        j->w->kernels->weights(j->weights + k * s->out_c + o, all, n, to, s->in_c * s->panel);
+        j->w->kernels->weights(j->weights + k * s->out_c + o, all, n, to, s->kernel_place);
         return;
     }
     for (size_t pixel = 0; pixel < 9; pixel++) {
@@ -159,23 +162,24 @@ static void one_vector(const weights_work *j, size_t k, size_t o, size_t n, floa
             kernel[pixel * WIDEST + i] = from[i * s->in_c];
         }
     }
-    j->w->kernels->weights(kernel, WIDEST, n, to, s->in_c * s->panel);
+    j->w->kernels->weights(kernel, WIDEST, n, to, s->kernel_place);
 }
 
 static void weights_range(void *context, size_t begin, size_t end) {
     const weights_work *j = context;
     const sizes *s = &j->s;
     size_t width = s->panel / 2;
-    for (size_t v = begin; v < end; v++) {
-        size_t o = v * width;
-        float *to = j->to + v / 2 * LS_WINO_PLACES * s->in_c * s->panel + v % 2 * width;
-        for (size_t k = 0; k < s->in_c; k++, to += s->panel) {
-            if (o < s->out_c) {
-                one_vector(j, k, o, s->out_c - o < width ? s->out_c - o : width, to);
-                continue;
-            }
-            for (size_t place = 0; place < LS_WINO_PLACES; place++) {
-                memset(to + place * s->in_c * s->panel, 0, width * sizeof(float));
+    for (size_t p = begin; p < end; p++) {
+        float *to = j->to + p * LS_WINO_PLACES * s->kernel_place;
+        for (size_t k = 0; k < s->in_c; k++) {
+            for (size_t o = p * s->panel; o < (p + 1) * s->panel; o += width, to += width) {
+                if (o < s->out_c) {
+                    one_vector(j, k, o, s->out_c - o < width ? s->out_c - o : width, to);
+                    continue;
+                }
+                for (size_t place = 0; place < LS_WINO_PLACES; place++) {
+                    memset(to + place * s->kernel_place, 0, width * sizeof(float));
+                }
             }
         }
     }
@@ -183,7 +187,7 @@ static void weights_range(void *context, size_t begin, size_t end) {
 
 void ls_wino_weights(const ls_wino *w, int n_threads, const float *weights, bool mirrored, float *to) {
     weights_work j = {w, measure(w, 0), weights, mirrored, to};
-    ls_ops_parallel(n_threads, 2 * j.s.n_panels, 1, weights_range, &j);
+    ls_ops_parallel(n_threads, j.s.n_panels, 1, weights_range, &j);
 }
 
 /* ---- forward ---- */
@@ -218,7 +222,7 @@ static void apply_block(const apply_work *j, size_t first, size_t n, char *scrat
     const float *weights = j->transformed;
     for (size_t p = 0; p < s->n_panels; p++) {
         size_t c = p * s->panel, n_c = s->out_c - c < s->panel ? s->out_c - c : s->panel;
-        for (size_t place = 0; place < LS_WINO_PLACES; place++, weights += s->in_c * s->panel) {
+        for (size_t place = 0; place < LS_WINO_PLACES; place++, weights += s->kernel_place) {
             kernels->product((n + 3) / 4 * 4, s->in_c, patches + place * s->place, s->lda, weights,
                              sums + place * s->panel_place);
         }
@@ -304,10 +308,10 @@ static void gradient_panel(const gradient_work *j, size_t p, float *tiles) {
     for (size_t i = 0; i < s->panel; i++) {
         j->bias_sum[c + i] += bias[i];
     }
-    float *sums = j->sums + p * LS_WINO_PLACES * s->padded_c * s->panel;
-    for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->padded_c * s->panel) {
+    float *sums = j->sums + p * LS_WINO_PLACES * s->sum_place;
+    for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->sum_place) {
         kernels->product_t(s->padded_c, j->n, j->patches + place * s->place, s->lda, tiles + place * s->panel_place,
-                           sums);
+                           sums, j->first > 0);
     }
 }
 
@@ -323,12 +327,14 @@ static void gradient_slices(void *context, size_t begin, size_t end) {
 static void dweights_range(void *context, size_t begin, size_t end) {
     const gradient_work *j = context;
     const sizes *s = &j->s;
-    size_t width = s->panel / 2, step = s->padded_c * s->panel;
-    for (size_t v = begin; v < end; v++) {
-        size_t o = v * width, n = o >= s->out_c ? 0 : s->out_c - o < width ? s->out_c - o : width;
-        const float *from = j->sums + v / 2 * LS_WINO_PLACES * step + v % 2 * width;
-        for (size_t k = 0; n > 0 && k < s->in_c; k++) {
-            j->w->kernels->dweights(from + k * s->panel, step, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
+    size_t width = s->panel / 2;
+    for (size_t p = begin; p < end; p++) {
+        const float *from = j->sums + p * LS_WINO_PLACES * s->sum_place;
+        for (size_t k = 0; k < s->in_c; k++, from += s->panel) {
+            for (size_t i = 0; i < s->panel && p * s->panel + i < s->out_c; i += width) {
+                size_t o = p * s->panel + i, n = s->out_c - o < width ? s->out_c - o : width;
+                j->w->kernels->dweights(from + i, s->sum_place, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
+            }
         }
     }
 }
@@ -339,7 +345,7 @@ typedef struct gradient_memory {
 
 static gradient_memory gradient_sizes(const sizes *s, int n_threads) {
     return (gradient_memory){LS_WINO_PLACES * s->place, (size_t)n_threads * LS_WINO_PLACES * s->panel_place,
-                             s->n_panels * LS_WINO_PLACES * s->padded_c * s->panel, s->n_panels * s->panel,
+                             s->n_panels * LS_WINO_PLACES * s->sum_place, s->n_panels * s->panel,
                              beyond_bytes(s) / sizeof(float)};
 }
 
@@ -364,13 +370,13 @@ void ls_wino_gradient(const ls_wino *w, int n_threads, const void *src, const vo
     j.sums = j.tiles + m.tiles;
     j.bias_sum = j.sums + m.sums;
     j.zeros = (char *)(j.bias_sum + m.bias);
-    memset(j.sums, 0, (m.sums + m.bias + m.zeros) * sizeof(float));
+    memset(j.bias_sum, 0, (m.bias + m.zeros) * sizeof(float));
     for (j.first = 0; j.first < j.s.n_tiles; j.first += j.s.block) {
         j.n = j.s.n_tiles - j.first < j.s.block ? j.s.n_tiles - j.first : j.s.block;
         ls_ops_parallel(n_threads, j.n, (j.n + j.n_slices - 1) / j.n_slices, patches_range, &j);
         ls_ops_parallel(n_threads, j.n_slices, 1, gradient_slices, &j);
     }
-    ls_ops_parallel(n_threads, 2 * j.s.n_panels, 1, dweights_range, &j);
+    ls_ops_parallel(n_threads, j.s.n_panels, 1, dweights_range, &j);
     if (dbias != NULL) {
         memcpy(dbias, j.bias_sum, j.s.out_c * sizeof *dbias);
     }

@@ -336,9 +336,9 @@ static void product(size_t m, size_t k, const float *a, size_t lda, const float 
     }
 }
 
-static void product_t(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c) {
+static void product_t(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, bool add) {
     for (; m > 0; m -= ROWS_T, a += ROWS_T, c += ROWS_T * 2 * V) {
-        block(ROWS_T, k, a, 1, lda, b, c, true);
+        block(ROWS_T, k, a, 1, lda, b, c, add);
     }
 }
 

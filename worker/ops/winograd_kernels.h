@@ -29,8 +29,8 @@ typedef struct ls_wino_kernels {
 
     /* c (m, 2V) = a (m, k) b (k, 2V); a's rows lie lda apart; m is a multiple of 4 */
     void (*product)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c);
-    /* c (m, 2V) += a^T b, a (k, m) with rows lda apart, b (k, 2V); m is a multiple of V */
-    void (*product_t)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c);
+    /* c (m, 2V) = or, with add, += a^T b, a (k, m) with rows lda apart, b (k, 2V); m is a multiple of V */
+    void (*product_t)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, bool add);
 } ls_wino_kernels;
 
 /* NULL where the compiler cannot make them. */
