@@ -35,10 +35,12 @@ enum { APPLY_BLOCK = 250 << 10, GRADIENT_BLOCK = 600 << 10 };
 #endif
 
 static sizes measure(const ls_wino *w, size_t target) {
-    sizes s = {.panel = 2 * (size_t)w->kernels->width, .in_c = (size_t)w->in_c, .out_c = (size_t)w->out_c};
+    size_t width = (size_t)w->kernels->width;
+    sizes s = {
+        .panel = (size_t)w->out_c > width ? 2 * width : width, .in_c = (size_t)w->in_c, .out_c = (size_t)w->out_c};
     size_t rows = (size_t)w->kernels->rows;
     s.n_panels = (s.out_c + s.panel - 1) / s.panel;
-    s.padded_c = ls_align_up(s.in_c, (size_t)w->kernels->width);
+    s.padded_c = ls_align_up(s.in_c, width);
     s.lda = s.padded_c + GAP;
     s.block = target / (LS_WINO_PLACES * s.lda * sizeof(float)) / rows * rows;
     s.block = s.block < rows ? rows : s.block;
@@ -168,7 +170,7 @@ static void one_vector(const weights_work *j, size_t k, size_t o, size_t n, floa
 static void weights_range(void *context, size_t begin, size_t end) {
     const weights_work *j = context;
     const sizes *s = &j->s;
-    size_t width = s->panel / 2;
+    size_t width = (size_t)j->w->kernels->width;
     for (size_t p = begin; p < end; p++) {
         float *to = j->to + p * LS_WINO_PLACES * s->kernel_place;
         for (size_t k = 0; k < s->in_c; k++) {
@@ -223,7 +225,7 @@ static void apply_block(const apply_work *j, size_t first, size_t n, char *scrat
     for (size_t p = 0; p < s->n_panels; p++) {
         size_t c = p * s->panel, n_c = s->out_c - c < s->panel ? s->out_c - c : s->panel;
         for (size_t place = 0; place < LS_WINO_PLACES; place++, weights += s->kernel_place) {
-            kernels->product((n + 3) / 4 * 4, s->in_c, patches + place * s->place, s->lda, weights,
+            kernels->product((n + 3) / 4 * 4, s->in_c, s->panel, patches + place * s->place, s->lda, weights,
                              sums + place * s->panel_place);
         }
         for (size_t t = 0; t < n; t++) {
@@ -310,8 +312,8 @@ static void gradient_panel(const gradient_work *j, size_t p, float *tiles) {
     }
     float *sums = j->sums + p * LS_WINO_PLACES * s->sum_place;
     for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->sum_place) {
-        kernels->product_t(s->padded_c, j->n, j->patches + place * s->place, s->lda, tiles + place * s->panel_place,
-                           sums, j->first > 0);
+        kernels->product_t(s->padded_c, j->n, s->panel, j->patches + place * s->place, s->lda,
+                           tiles + place * s->panel_place, sums, j->first > 0);
     }
 }
 
@@ -327,7 +329,7 @@ static void gradient_slices(void *context, size_t begin, size_t end) {
 static void dweights_range(void *context, size_t begin, size_t end) {
     const gradient_work *j = context;
     const sizes *s = &j->s;
-    size_t width = s->panel / 2;
+    size_t width = (size_t)j->w->kernels->width;
     for (size_t p = begin; p < end; p++) {
         const float *from = j->sums + p * LS_WINO_PLACES * s->sum_place;
         for (size_t k = 0; k < s->in_c; k++, from += s->panel) {

@@ -296,24 +296,29 @@ static void dweights(const float *from, size_t step, size_t n, float *to, size_t
 
 /* ---- products ---- */
 
-/* c (rows, 2V) = or += sum over k of a[row * ar + k * ak] b[k]. Rows are addressed by threes from a few pointers, or
- * the compiler would run out of registers for addresses. */
-INLINE void block(int rows, size_t k_n, const float *a, size_t ar, size_t ak, const float *b, float *c, bool add) {
+/* c (rows, n_vecs V) = or += sum over k of a[row * ar + k * ak] b[k]. Rows are addressed by threes from a few pointers,
+ * or the compiler would run out of registers for addresses. */
+INLINE void block(int rows, int n_vecs, size_t k_n, const float *a, size_t ar, size_t ak, const float *b, float *c,
+                  bool add) {
     vec acc[ROWS][2];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-        acc[i][0] = add ? *(const vec *)(c + i * 2 * V) : (vec){0};
-        acc[i][1] = add ? *(const vec *)(c + i * 2 * V + V) : (vec){0};
+#pragma GCC unroll 2
+        for (int v = 0; v < n_vecs; v++) {
+            acc[i][v] = add ? *(const vec *)(c + (i * n_vecs + v) * V) : (vec){0};
+        }
     }
     const float *group[4] = {a, a + 3 * ar, a + (rows > 6 ? 6 : 0) * ar, a + (rows > 9 ? 9 : 0) * ar};
     for (size_t k = 0; k < k_n; k++) {
-        vec b0 = *(const vec *)b, b1 = *(const vec *)(b + V);
-        b += 2 * V;
+        vec b0 = *(const vec *)b, b1 = n_vecs > 1 ? *(const vec *)(b + V) : b0;
+        b += n_vecs * V;
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
             float x = group[i / 3][(size_t)(i % 3) * ar];
             acc[i][0] += x * b0;
-            acc[i][1] += x * b1;
+            if (n_vecs > 1) {
+                acc[i][1] += x * b1;
+            }
         }
         group[0] += ak;
         group[1] += ak;
@@ -322,23 +327,39 @@ INLINE void block(int rows, size_t k_n, const float *a, size_t ar, size_t ak, co
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++) {
-        *(vec *)(c + i * 2 * V) = acc[i][0];
-        *(vec *)(c + i * 2 * V + V) = acc[i][1];
+#pragma GCC unroll 2
+        for (int v = 0; v < n_vecs; v++) {
+            *(vec *)(c + (i * n_vecs + v) * V) = acc[i][v];
+        }
     }
 }
 
-static void product(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c) {
-    for (; m >= ROWS; m -= ROWS, a += ROWS * lda, c += ROWS * 2 * V) {
-        block(ROWS, k, a, lda, 1, b, c, false);
+INLINE void all_blocks(int n_vecs, size_t m, size_t k, const float *a, size_t lda, const float *b, float *c) {
+    for (; m >= ROWS; m -= ROWS, a += ROWS * lda, c += ROWS * n_vecs * V) {
+        block(ROWS, n_vecs, k, a, lda, 1, b, c, false);
     }
-    for (; m > 0; m -= 4, a += 4 * lda, c += 8 * V) {
-        block(4, k, a, lda, 1, b, c, false);
+    for (; m > 0; m -= 4, a += 4 * lda, c += 4 * n_vecs * V) {
+        block(4, n_vecs, k, a, lda, 1, b, c, false);
     }
 }
 
-static void product_t(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, bool add) {
-    for (; m > 0; m -= ROWS_T, a += ROWS_T, c += ROWS_T * 2 * V) {
-        block(ROWS_T, k, a, 1, lda, b, c, add);
+static void product(size_t m, size_t k, size_t n, const float *a, size_t lda, const float *b, float *c) {
+    if (n > V) {
+        all_blocks(2, m, k, a, lda, b, c);
+    } else {
+        all_blocks(1, m, k, a, lda, b, c);
+    }
+}
+
+static void product_t(size_t m, size_t k, size_t n, const float *a, size_t lda, const float *b, float *c, bool add) {
+    if (n > V) {
+        for (; m > 0; m -= ROWS_T, a += ROWS_T, c += ROWS_T * 2 * V) {
+            block(ROWS_T, 2, k, a, 1, lda, b, c, add);
+        }
+        return;
+    }
+    for (; m > 0; m -= ROWS_T, a += ROWS_T, c += ROWS_T * V) {
+        block(ROWS_T, 1, k, a, 1, lda, b, c, add);
     }
 }
 

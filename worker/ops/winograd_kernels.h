@@ -1,7 +1,8 @@
 /*
  * What ls_wino asks of a processor: transforms of one tile and products of small matrices.
  *
- * V floats are worked on at once. A panel is 2 V columns of a matrix, row after row.
+ * V floats are worked on at once. A panel is 2 V columns of a matrix (V, where the matrix has no
+ * more), row after row.
  */
 #ifndef LS_WORKER_OPS_WINOGRAD_KERNELS_H
 #define LS_WORKER_OPS_WINOGRAD_KERNELS_H
@@ -27,10 +28,10 @@ typedef struct ls_wino_kernels {
     /* from[place * step + i] -> to[pixel * stride + i], i < n <= V */
     void (*dweights)(const float *from, size_t step, size_t n, float *to, size_t stride);
 
-    /* c (m, 2V) = a (m, k) b (k, 2V); a's rows lie lda apart; m is a multiple of 4 */
-    void (*product)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c);
-    /* c (m, 2V) = or, with add, += a^T b, a (k, m) with rows lda apart, b (k, 2V); m is a multiple of V */
-    void (*product_t)(size_t m, size_t k, const float *a, size_t lda, const float *b, float *c, bool add);
+    /* c (m, n) = a (m, k) b (k, n), n = V or 2V; a's rows lie lda apart; m is a multiple of 4 */
+    void (*product)(size_t m, size_t k, size_t n, const float *a, size_t lda, const float *b, float *c);
+    /* c (m, n) = or, with add, += a^T b, a (k, m) with rows lda apart, b (k, n); m is a multiple of V */
+    void (*product_t)(size_t m, size_t k, size_t n, const float *a, size_t lda, const float *b, float *c, bool add);
 } ls_wino_kernels;
 
 /* NULL where the compiler cannot make them. */
