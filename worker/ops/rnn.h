@@ -21,7 +21,8 @@
  * the state to the hidden layer, and the hidden layer to the next state.
  *
  * Precision: in bfloat16 what is multiplied (X, H, r * h, D, dZ, the matrices) is bfloat16 and sums are float32; gates,
- * states and their gradients are float32. The small P and S are float32 throughout.
+ * states and their gradients are computed in float32, and LSTM's gates are kept for backward as bfloat16. The small P
+ * and S are float32 throughout.
  *
  * Threads: the samples are cut into parts, each walked by one thread from the first step to the last, so that threads
  * meet once a pass; a part's share of the weights' gradients is its own, and shares are added in the order of parts.
@@ -85,9 +86,10 @@ typedef struct rnn_form {
     rnn_array x;                   /* (T, N, C) as dtype */
     rnn_array token;               /* (T, N) int32: the row of P; one that is not in the table has the last */
     rnn_array z;                   /* (T, N, wide) gates (the hidden layer) after their activation */
+    rnn_array z16;                 /* LSTM in bfloat16: the gates are kept here instead */
     rnn_array r, r2;               /* (T or 1, N, columns of product 0, 1) what the products give */
     rnn_array h, c;                /* (T + 1 or 1, N, u) states; [t] is what step t starts from */
-    rnn_array a;                   /* (T or 1, N, u) LSTM: activation(c) */
+    rnn_array a;                   /* (T or 1, N, u) LSTM: activation(c); tanh is computed again instead */
     rnn_array hd;                  /* (T or 1, N, u) h after recurrent dropout */
     rnn_array rh;                  /* (T or 1, N, ..) what product 1 multiplies: GRU: r * h; Jordan: the hidden layer */
     rnn_array h16, rh16;           /* what products 0, 1 multiply, as bfloat16 */
@@ -115,6 +117,7 @@ typedef struct rnn_step {
     const float *table;   /* P (vocabulary + 1, wide), or NULL */
     const int32_t *token; /* of row i */
     float *z, *r, *r2, *h, *c, *a, *hd, *rh, *p;
+    uint16_t *z16;
     const float *h_prev, *c_prev; /* h_prev before recurrent dropout. h and c may be the same memory as these. */
     const float *h_in;            /* what product 0 multiplies: hd or h_prev */
     float *dh, *dc, *dr, *dr2, *dz, *d, *d2;

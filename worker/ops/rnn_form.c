@@ -49,7 +49,12 @@ static void place_forward(rnn_form *f) {
     } else {
         f->x = place(f, f->in, f->steps, f->dtype);
     }
-    f->z = place(f, f->wide, f->table != NULL ? kept : f->steps, LS_F32);
+    if (f->cell->place != NULL) {
+        f->cell->place(f);
+    }
+    if (f->table == NULL || !f->z16.some) {
+        f->z = place(f, f->wide, f->table != NULL ? kept : f->steps, LS_F32);
+    }
     f->r = place(f, f->to[0], keep_r ? f->steps : 1, LS_F32);
     f->h = place(f, f->units, bf16 && !f->cell->h_kept ? 1 : all, LS_F32);
     f->first = place(f, 1, 1, LS_F32);
@@ -71,9 +76,6 @@ static void place_forward(rnn_form *f) {
     }
     if (bf16 && f->cell->n_products == 2) {
         f->rh16 = place(f, f->from[1], kept, LS_BF16);
-    }
-    if (f->cell->place != NULL) {
-        f->cell->place(f);
     }
 }
 

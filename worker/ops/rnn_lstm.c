@@ -7,31 +7,53 @@
 #include "worker/ops/rnn.h"
 #include "worker/ops/vmath.h"
 
-static void place(rnn_form *f) {
-    f->a = ls_rnn_place(&f->n_bytes, f->n, f->units, ls_rnn_kept(f), LS_F32);
-}
-
 static bool usual(const rnn_form *f) {
     return f->attr->activation.kind == LS_ACT_TANH && f->attr->recurrent_activation.kind == LS_ACT_SIGMOID;
 }
 
+static void place(rnn_form *f) {
+    if (!usual(f)) {
+        f->a = ls_rnn_place(&f->n_bytes, f->n, f->units, ls_rnn_kept(f), LS_F32);
+    } else if (f->dtype == LS_BF16 && f->training) {
+        f->z16 = ls_rnn_place(&f->n_bytes, f->n, f->wide, f->steps, LS_BF16);
+    }
+}
+
+/* What the usual row's loops touch; the gates are z16 where it is there, else z. */
+typedef struct usual_row {
+    const float *x, *r, *c_prev;
+    float *z, *c, *h, *dh, *dc, *d;
+    uint16_t *z16;
+} usual_row;
+
+static inline void put(float *z, uint16_t *z16, bool narrow, size_t at, float value) {
+    if (narrow) {
+        z16[at] = ls_bf16_from_f32(value);
+    } else {
+        z[at] = value;
+    }
+}
+
+static inline float get(const float *z, const uint16_t *z16, bool narrow, size_t at) {
+    return narrow ? ls_bf16_to_f32(z16[at]) : z[at];
+}
+
 /* x may be z, and c c_prev: element j alone meets element j. */
-static void usual_forward(size_t u, const float *x, const float *r, const float *c_prev, float *z, float *c, float *a,
-                          float *h) {
-    const float *xf = x + u, *xg = x + 2 * u, *xo = x + 3 * u, *rf = r + u, *rg = r + 2 * u, *ro = r + 3 * u;
-    float *zf = z + u, *zg = z + 2 * u, *zo = z + 3 * u;
+__attribute__((always_inline)) static inline void usual_forward(const usual_row *w, size_t u, bool narrow) {
+    const float *x = w->x, *r = w->r, *c_prev = w->c_prev;
+    float *z = w->z, *c = w->c, *h = w->h;
+    uint16_t *z16 = w->z16;
 #pragma GCC ivdep
     for (size_t j = 0; j < u; j++) {
-        float in = ls_sigmoidf(x[j] + r[j]), forget = ls_sigmoidf(xf[j] + rf[j]);
-        float g = ls_tanhf(xg[j] + rg[j]), out = ls_sigmoidf(xo[j] + ro[j]);
-        float state = forget * c_prev[j] + in * g, shown = ls_tanhf(state);
-        z[j] = in;
-        zf[j] = forget;
-        zg[j] = g;
-        zo[j] = out;
+        float in = ls_sigmoidf(x[j] + r[j]), forget = ls_sigmoidf(x[u + j] + r[u + j]);
+        float g = ls_tanhf(x[2 * u + j] + r[2 * u + j]), out = ls_sigmoidf(x[3 * u + j] + r[3 * u + j]);
+        float state = forget * c_prev[j] + in * g;
+        put(z, z16, narrow, j, in);
+        put(z, z16, narrow, u + j, forget);
+        put(z, z16, narrow, 2 * u + j, g);
+        put(z, z16, narrow, 3 * u + j, out);
         c[j] = state;
-        a[j] = shown;
-        h[j] = out * shown;
+        h[j] = out * ls_tanhf(state);
     }
 }
 
@@ -39,17 +61,22 @@ static void forward(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
     const float *x = ls_rnn_x(s, row), *c_prev = s->c_prev + row * u;
-    float *z = s->z + row * 4 * u, *r = s->r + row * 4 * u;
-    float *c = s->c + row * u, *a = s->a + row * u, *h = s->h + row * u;
+    float *r = s->r + row * 4 * u, *c = s->c + row * u, *h = s->h + row * u;
     if (ls_rnn_masked(s, row)) {
         ls_rnn_keep(c, c_prev, u);
         ls_rnn_keep(h, s->h_prev + row * u, u);
         return;
     }
-    if (usual(f)) {
-        usual_forward(u, x, r, c_prev, z, c, a, h);
+    if (s->z16 != NULL) {
+        usual_forward(&(usual_row){x, r, c_prev, .c = c, .h = h, .z16 = s->z16 + row * 4 * u}, u, true);
         return;
     }
+    float *z = s->z + row * 4 * u;
+    if (usual(f)) {
+        usual_forward(&(usual_row){x, r, c_prev, .c = c, .h = h, .z = z}, u, false);
+        return;
+    }
+    float *a = s->a + row * u;
 #pragma GCC ivdep
     for (size_t j = 0; j < 4 * u; j++) {
         r[j] += x[j];
@@ -69,18 +96,20 @@ static void forward(const rnn_step *s, size_t row) {
     }
 }
 
-static void usual_backward(size_t u, const float *restrict z, const float *restrict a, const float *restrict c_prev,
-                           float *restrict dh, float *restrict dc, float *restrict d) {
-    const float *zf = z + u, *zg = z + 2 * u, *zo = z + 3 * u;
-    float *df = d + u, *dg = d + 2 * u, *d_o = d + 3 * u;
+__attribute__((always_inline)) static inline void usual_backward(const usual_row *w, size_t u, bool narrow) {
+    const float *restrict z = w->z, *restrict c = w->c, *restrict c_prev = w->c_prev;
+    const uint16_t *restrict z16 = w->z16;
+    float *restrict dh = w->dh, *restrict dc = w->dc, *restrict d = w->d;
 #pragma GCC ivdep
     for (size_t j = 0; j < u; j++) {
-        float in = z[j], forget = zf[j], g = zg[j], out = zo[j], shown = a[j], up = dh[j];
+        float in = get(z, z16, narrow, j), forget = get(z, z16, narrow, u + j);
+        float g = get(z, z16, narrow, 2 * u + j), out = get(z, z16, narrow, 3 * u + j);
+        float shown = ls_tanhf(c[j]), up = dh[j];
         float state = dc[j] + up * out * (1.0f - shown * shown);
         d[j] = state * g * (in * (1.0f - in));
-        df[j] = state * c_prev[j] * (forget * (1.0f - forget));
-        dg[j] = state * in * (1.0f - g * g);
-        d_o[j] = up * shown * (out * (1.0f - out));
+        d[u + j] = state * c_prev[j] * (forget * (1.0f - forget));
+        d[2 * u + j] = state * in * (1.0f - g * g);
+        d[3 * u + j] = up * shown * (out * (1.0f - out));
         dc[j] = state * forget;
         dh[j] = 0.0f;
     }
@@ -90,18 +119,25 @@ static void usual_backward(size_t u, const float *restrict z, const float *restr
 static void backward(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
-    const float *restrict z = s->z + row * 4 * u;
     float *restrict d = s->d + row * 4 * u, *restrict dh = s->dh + row * u, *restrict dc = s->dc + row * u;
-    const float *restrict a = s->a + row * u, *restrict c_prev = s->c_prev + row * u, *c = s->c + row * u;
-    const float *r = s->r + row * 4 * u;
+    const float *c_prev = s->c_prev + row * u;
+    float *c = s->c + row * u;
     if (ls_rnn_masked(s, row)) {
         memset(d, 0, 4 * u * sizeof *d);
         return;
     }
-    if (usual(f)) {
-        usual_backward(u, z, a, c_prev, dh, dc, d);
+    usual_row w = {.c_prev = c_prev, .c = c, .dh = dh, .dc = dc, .d = d};
+    if (s->z16 != NULL) {
+        w.z16 = s->z16 + row * 4 * u;
+        usual_backward(&w, u, true);
         return;
     }
+    float *restrict z = w.z = s->z + row * 4 * u;
+    if (usual(f)) {
+        usual_backward(&w, u, false);
+        return;
+    }
+    const float *restrict a = s->a + row * u, *r = s->r + row * 4 * u;
     for (size_t j = 0; j < u; j++) {
         d[3 * u + j] = dh[j] * a[j];
         d[j] = dh[j] * z[3 * u + j];

@@ -20,6 +20,7 @@ rnn_step ls_rnn_view(const rnn_form *f, void *workspace, const float *mask, cons
     s.mask = mask != NULL ? mask + begin * f->steps + ls_rnn_source_of(f, t) : NULL;
     s.token = ls_rnn_at(&f->token, workspace, t, begin);
     s.z = ls_rnn_at(&f->z, workspace, t, begin);
+    s.z16 = ls_rnn_at(&f->z16, workspace, t, begin);
     s.r = ls_rnn_at(&f->r, workspace, t, begin);
     s.r2 = ls_rnn_at(&f->r2, workspace, t, begin);
     s.h_prev = ls_rnn_at(&f->h, workspace, t, begin);

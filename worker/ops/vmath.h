@@ -12,6 +12,16 @@
 #include <stdint.h>
 #include <string.h>
 
+/* a b + c: in one rounding where the processor has an instruction for it, so that it does not matter whether a loop's
+ * vector body or its tail computed an element. */
+static inline float ls_fmaf(float a, float b, float c) {
+#ifdef __FMA__
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
 static inline float ls_bits_f32(int32_t bits) {
     float f;
     memcpy(&f, &bits, sizeof f);
@@ -23,22 +33,42 @@ static inline float ls_expf(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.0f ? -104.0f : x;
     const float round = 12582912.0f; /* 1.5 * 2^23: the sum's low bits are the nearest integer */
-    float shifted = x * 1.44269504088896341f + round;
+    float shifted = ls_fmaf(x, 1.44269504088896341f, round);
     int32_t n;
     memcpy(&n, &shifted, sizeof n);
     n -= 0x4B400000;
     float k = shifted - round;
-    float r = (x - k * 0.693359375f) - k * -2.12194440e-4f;
+    float r = ls_fmaf(k, 2.12194440e-4f, ls_fmaf(k, -0.693359375f, x));
     float q = 1.9875691500e-4f;
-    q = q * r + 1.3981999507e-3f;
-    q = q * r + 8.3334519073e-3f;
-    q = q * r + 4.1665795894e-2f;
-    q = q * r + 1.6666665459e-1f;
-    q = q * r + 5.0000001201e-1f;
-    float e = q * (r * r) + r + 1.0f;
+    q = ls_fmaf(q, r, 1.3981999507e-3f);
+    q = ls_fmaf(q, r, 8.3334519073e-3f);
+    q = ls_fmaf(q, r, 4.1665795894e-2f);
+    q = ls_fmaf(q, r, 1.6666665459e-1f);
+    q = ls_fmaf(q, r, 5.0000001201e-1f);
+    float e = ls_fmaf(q, r * r, r) + 1.0f;
     int32_t half = n >> 1; /* 2^n in two steps, so that denormal results come out right */
     return e * ls_bits_f32((int32_t)((uint32_t)(half + 127) << 23)) *
            ls_bits_f32((int32_t)((uint32_t)(n - half + 127) << 23));
+}
+
+/* exp(x) where it is a normal number: below -87 what it is there, infinity above 88.3. */
+static inline float ls_expf_normal(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    const float round = 12582912.0f;
+    float shifted = ls_fmaf(x, 1.44269504088896341f, round);
+    int32_t n;
+    memcpy(&n, &shifted, sizeof n);
+    float k = shifted - round;
+    float r = ls_fmaf(k, 2.12194440e-4f, ls_fmaf(k, -0.693359375f, x));
+    float q = 1.9875691500e-4f;
+    q = ls_fmaf(q, r, 1.3981999507e-3f);
+    q = ls_fmaf(q, r, 8.3334519073e-3f);
+    q = ls_fmaf(q, r, 4.1665795894e-2f);
+    q = ls_fmaf(q, r, 1.6666665459e-1f);
+    q = ls_fmaf(q, r, 5.0000001201e-1f);
+    float e = ls_fmaf(q, r * r, r) + 1.0f;
+    return e * ls_bits_f32((int32_t)((uint32_t)(n - 0x4B400000 + 127) << 23));
 }
 
 /* exp(x) - 1 for x <= 0; small x keep their relative precision. */
@@ -49,8 +79,8 @@ static inline float ls_expm1f_negative(float x) {
     q = q * x + 1.0f / 120.0f;
     q = q * x + 1.0f / 24.0f;
     q = q * x + 1.0f / 6.0f;
-    q = q * x + 0.5f;
-    float near = q * (x * x) + x;
+    q = ls_fmaf(q, x, 0.5f);
+    float near = ls_fmaf(q, x * x, x);
     return x > -0.35f ? near : ls_expf(x) - 1.0f;
 }
 
@@ -67,20 +97,21 @@ static inline float ls_log1pf_unit(float x) {
     return q * z * s + 2.0f * s;
 }
 
+/* 0 below -88.3. */
 static inline float ls_sigmoidf(float x) {
-    float e = ls_expf(-fabsf(x)), d = 1.0f / (1.0f + e);
-    return x >= 0.0f ? d : e * d;
+    return 1.0f / (1.0f + ls_expf_normal(-x));
 }
 
 static inline float ls_tanhf(float x) {
     float a = fabsf(x), z = x * x;
     float q = -5.70498872745e-3f;
-    q = q * z + 2.06390887954e-2f;
-    q = q * z - 5.37397155531e-2f;
-    q = q * z + 1.33314422036e-1f;
-    q = q * z - 3.33332819422e-1f;
-    float near = q * z * x + x;
-    float far = copysignf(1.0f - 2.0f / (ls_expf(2.0f * a) + 1.0f), x);
+    q = ls_fmaf(q, z, 2.06390887954e-2f);
+    q = ls_fmaf(q, z, -5.37397155531e-2f);
+    q = ls_fmaf(q, z, 1.33314422036e-1f);
+    q = ls_fmaf(q, z, -3.33332819422e-1f);
+    float near = ls_fmaf(q * z, x, x);
+    float e = ls_expf_normal(-2.0f * a);
+    float far = copysignf((1.0f - e) / (1.0f + e), x);
     return a < 0.625f ? near : far;
 }
 
@@ -89,17 +120,17 @@ static inline float ls_erff(float x) {
     x = x < -4.0f ? -4.0f : x;
     float z = x * x;
     float p = -2.72614225801306e-10f;
-    p = p * z + 2.77068142495902e-08f;
-    p = p * z - 2.10102402082508e-06f;
-    p = p * z - 5.69250639462346e-05f;
-    p = p * z - 7.34990630326855e-04f;
-    p = p * z - 2.95459980854025e-03f;
-    p = p * z - 1.60960333262415e-02f;
+    p = ls_fmaf(p, z, 2.77068142495902e-08f);
+    p = ls_fmaf(p, z, -2.10102402082508e-06f);
+    p = ls_fmaf(p, z, -5.69250639462346e-05f);
+    p = ls_fmaf(p, z, -7.34990630326855e-04f);
+    p = ls_fmaf(p, z, -2.95459980854025e-03f);
+    p = ls_fmaf(p, z, -1.60960333262415e-02f);
     float q = -1.45660718464996e-05f;
-    q = q * z - 2.13374055278905e-04f;
-    q = q * z - 1.68282697438203e-03f;
-    q = q * z - 7.37332916720468e-03f;
-    q = q * z - 1.42647390514189e-02f;
+    q = ls_fmaf(q, z, -2.13374055278905e-04f);
+    q = ls_fmaf(q, z, -1.68282697438203e-03f);
+    q = ls_fmaf(q, z, -7.37332916720468e-03f);
+    q = ls_fmaf(q, z, -1.42647390514189e-02f);
     return x * p / q;
 }
 
