@@ -20,8 +20,10 @@ typedef struct case_result {
 /* Runs the case in this process (a team of one rank). */
 void case_run(const char *path, ls_team *team, case_result *result);
 
-/* Collective: trains the case's model for three steps on all ranks, its batch cut into n_lanes lanes, and gives the
- * hash of weights and optimizer state, the same on every rank. LS_EUNSUPPORTED when the case does not train. */
-ls_status case_digest(const char *path, ls_team *team, int n_lanes, uint64_t *digest, ls_err *err) LS_MUST_CHECK;
+/* Collective: trains the case's model (config: that of this configuration, on invented data) for three steps on all
+ * ranks, its batch cut into n_lanes lanes, and gives the hash of weights and optimizer state, the same on every rank.
+ * LS_EUNSUPPORTED when the case does not train. */
+ls_status case_digest(const char *path, const char *config, ls_team *team, int n_lanes, uint64_t *digest,
+                      ls_err *err) LS_MUST_CHECK;
 
 #endif

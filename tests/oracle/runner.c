@@ -8,6 +8,7 @@
 #include "common/memory.h"
 #include "common/text.h"
 #include "tests/oracle/case.h"
+#include "tests/unit/worker/layer_models.h"
 
 static int is_case(const struct dirent *d) {
     size_t n = strlen(d->d_name);
@@ -16,6 +17,34 @@ static int is_case(const struct dirent *d) {
 
 static int by_name(const struct dirent **a, const struct dirent **b) {
     return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void print_digest(const ls_team *team, const char *name, ls_status s, uint64_t digest, const ls_err *err) {
+    if (team->rank == 0) {
+        printf("%016llx  %s%s%s\n", (unsigned long long)digest, name, s != LS_OK ? "  FAILED: " : "",
+               s != LS_OK ? err->text : "");
+    }
+}
+
+/* The same of every layer in every mode. */
+static void print_layers(ls_team *team, int n_lanes, int *n_done, int *n_failed) {
+    const char *missing = layer_models_missing();
+    if (missing != NULL) {
+        print_digest(team, missing, LS_EINTERNAL, 0, &(ls_err){.text = "the layer has no model in layer_models.h"});
+        ++*n_failed;
+    }
+    for (int i = 0; i < N_LAYER_MODELS; i++) {
+        if (layer_models[i].why == NULL) {
+            char label[400], *config = layer_models_text(i);
+            ls_err err = LS_ERR_INIT;
+            uint64_t digest = 0;
+            ls_status s = case_digest("model", config, team, n_lanes, &digest, &err);
+            *n_done += s == LS_OK;
+            *n_failed += s != LS_OK;
+            print_digest(team, layer_models_label(i, label, sizeof label), s, digest, &err);
+            free(config);
+        }
+    }
 }
 
 /* Under mpirun: one line a case, the digest after some steps in so many lanes. Fails when a case that trains cannot. */
@@ -28,12 +57,11 @@ static int print_digests(ls_team *team, int n_lanes, int argc, char **argv) {
             char *path = ls_path_join(argv[a], entries[i]->d_name);
             ls_err err = LS_ERR_INIT;
             uint64_t digest = 0;
-            ls_status s = case_digest(path, team, n_lanes, &digest, &err);
+            ls_status s = case_digest(path, NULL, team, n_lanes, &digest, &err);
             n_done += s == LS_OK;
             n_failed += s != LS_OK && s != LS_EUNSUPPORTED;
-            if (team->rank == 0 && s != LS_EUNSUPPORTED) {
-                printf("%016llx  %s%s%s\n", (unsigned long long)digest, entries[i]->d_name,
-                       s != LS_OK ? "  FAILED: " : "", s != LS_OK ? err.text : "");
+            if (s != LS_EUNSUPPORTED) {
+                print_digest(team, entries[i]->d_name, s, digest, &err);
             }
             free(path);
             free(entries[i]);
@@ -42,6 +70,7 @@ static int print_digests(ls_team *team, int n_lanes, int argc, char **argv) {
             free(entries);
         }
     }
+    print_layers(team, n_lanes, &n_done, &n_failed);
     if (team->rank == 0) {
         printf("%d cases on %d ranks in %d lanes\n", n_done, team->size, n_lanes);
     }
