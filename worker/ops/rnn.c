@@ -5,7 +5,7 @@
 
 #include "common/memory.h"
 
-static const double SHARED_FLOPS = 64e6; /* of one product, from which its threads are worth their meeting */
+static const double SHARED_FLOPS = 512e6; /* of one product, some 5 ms, from which threads are worth their meeting */
 
 /* A kernel's own state that points at the form, which outlives it. */
 static const rnn_form **new_pointer(const rnn_form *f) {

@@ -121,6 +121,7 @@ typedef struct rnn_step {
     const float *h_prev, *c_prev; /* h_prev before recurrent dropout. h and c may be the same memory as these. */
     const float *h_in;            /* what product 0 multiplies: hd or h_prev */
     float *dh, *dc, *dr, *dr2, *dz, *d, *d2;
+    size_t d_row, dz_row; /* floats from a row of d, dz to the next: 0 where a row is used up before the next is made */
     const float *drop_state;
 } rnn_step;
 

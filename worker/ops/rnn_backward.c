@@ -25,6 +25,20 @@ static void add_to(float *restrict to, const float *restrict from, size_t n) {
 
 /* ---- a step ---- */
 
+/* Asks for a row of the output's gradient, whose rows of one step lie far apart. */
+static void fetch(const walk *w, const rnn_step *s, size_t row) {
+    const rnn_form *f = s->f;
+    const char *dout = w->args[RNN_B_DOUT].p;
+    if (row >= w->n || dout == NULL || !f->attr->sequences) {
+        return;
+    }
+    const size_t n_bytes = f->units * ls_dtype_bytes(f->dtype);
+    dout += ls_rnn_out_row(s, row) * n_bytes;
+    for (size_t at = 0; at < n_bytes; at += LS_ALIGN) {
+        __builtin_prefetch(dout + at);
+    }
+}
+
 /* dh += what came back through the products of the step after, and the gradient of this step's output. */
 static void arrive(const walk *w, const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
@@ -87,7 +101,7 @@ static void finish_second(const walk *w, const rnn_step *s, size_t slot, size_t 
 static void finish_row(const walk *w, const rnn_step *s, size_t slot, size_t row) {
     const rnn_form *f = s->f;
     void *own = w->args[RNN_B_OWN].p;
-    const float *d = s->d + row * f->to[0], *dz = s->dz + row * f->wide;
+    const float *d = s->d + row * s->d_row, *dz = s->dz + row * s->dz_row;
     if (w->sum[RNN_D_TABLE] != NULL) {
         add_to(w->sum[RNN_D_TABLE] + (size_t)s->token[row] * f->wide, dz, f->wide);
     } else if (w->sum[RNN_D_BIAS] != NULL) {
@@ -113,7 +127,12 @@ static void step(const walk *w, const rnn_kernels *kernels, size_t t, size_t slo
     s.d = ls_rnn_at(&f->d, own, slot, w->begin);
     s.d2 = ls_rnn_at(&f->d2, own, slot, w->begin);
     s.dz = f->cell->d_is_z ? s.d : ls_rnn_at(&f->dz, own, slot, w->begin);
+    if (two || f->dtype == LS_F32) { /* else each row becomes bfloat16 at once */
+        s.d_row = f->to[0];
+        s.dz_row = f->wide;
+    }
     for (size_t row = 0; row < w->n; row++) {
+        fetch(w, &s, row + 2);
         arrive(w, &s, row);
         f->cell->backward[0](&s, row);
         if (two) {

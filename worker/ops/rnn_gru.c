@@ -76,7 +76,7 @@ static void after_backward(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
     const float *restrict z = s->z + row * 3 * u, *restrict r = s->r + row * 3 * u;
-    float *restrict dz = s->dz + row * 3 * u, *restrict d = s->d + row * 3 * u;
+    float *restrict dz = s->dz + row * s->dz_row, *restrict d = s->d + row * s->d_row;
     if (ls_rnn_masked(s, row)) {
         memset(dz, 0, 3 * u * sizeof *dz);
         memset(d, 0, 3 * u * sizeof *d);
@@ -143,7 +143,7 @@ static void before_backward_candidate(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
     const float *z = s->z + row * 3 * u;
-    float *d = s->d + row * 2 * u, *d2 = s->d2 + row * u;
+    float *d = s->d + row * s->d_row, *d2 = s->d2 + row * u;
     if (ls_rnn_masked(s, row)) {
         memset(d, 0, 2 * u * sizeof *d);
         memset(d2, 0, u * sizeof *d2);
@@ -157,7 +157,7 @@ static void before_backward_gates(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
     const float *restrict z = s->z + row * 3 * u, *restrict h_in = s->h_in + row * u;
-    float *dz = s->dz + row * 3 * u, *restrict d = s->d + row * 2 * u, *restrict dr2 = s->dr2 + row * u;
+    float *dz = s->dz + row * s->dz_row, *restrict d = s->d + row * s->d_row, *restrict dr2 = s->dr2 + row * u;
     if (ls_rnn_masked(s, row)) {
         memset(dz, 0, 3 * u * sizeof *dz);
         memset(dr2, 0, u * sizeof *dr2);

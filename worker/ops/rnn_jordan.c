@@ -55,7 +55,7 @@ static void backward_output(const rnn_step *s, size_t row) {
 static void backward_hidden(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t w = f->wide;
-    float *d = s->d + row * w;
+    float *d = s->d + row * s->d_row;
     if (ls_rnn_masked(s, row)) {
         memset(d, 0, w * sizeof *d);
     } else {

@@ -119,7 +119,7 @@ __attribute__((always_inline)) static inline void usual_backward(const usual_row
 static void backward(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
-    float *restrict d = s->d + row * 4 * u, *restrict dh = s->dh + row * u, *restrict dc = s->dc + row * u;
+    float *restrict d = s->d + row * s->d_row, *restrict dh = s->dh + row * u, *restrict dc = s->dc + row * u;
     const float *c_prev = s->c_prev + row * u;
     float *c = s->c + row * u;
     if (ls_rnn_masked(s, row)) {

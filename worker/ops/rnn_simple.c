@@ -20,7 +20,7 @@ static void forward(const rnn_step *s, size_t row) {
 static void backward(const rnn_step *s, size_t row) {
     const rnn_form *f = s->f;
     const size_t u = f->units;
-    float *d = s->d + row * u, *dh = s->dh + row * u;
+    float *d = s->d + row * s->d_row, *dh = s->dh + row * u;
     if (ls_rnn_masked(s, row)) {
         memset(d, 0, u * sizeof *d);
         return;
