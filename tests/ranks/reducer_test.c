@@ -1,14 +1,33 @@
 /*
  * The all-reduce against a serial sum along the tree: equal bits for every number of lanes, bucket table and number of
- * ranks and nodes, in one phase and in two, over several steps. Run as any number of ranks.
+ * ranks and nodes, in one phase and in two, over several steps, with a sparse range, and
+ * rounded to bfloat16. Run as any number of ranks.
  */
 #include <math.h>
 #include <sched.h>
 
 #include "check.h"
+#include "worker/plan/bf16.h"
 #include "worker/reduce/reducer.h"
 
 enum { N_REDUCED = 5 * LS_REDUCE_CHUNK + 48 * 16, N_PARAMS = N_REDUCED + 64, N_SUMS = 3, MAX_LANES = 12 };
+
+/* Of the setting that runs: which update, whether there is a sparse range, and how gradients are rounded. */
+enum { DENSE, SPARSE, IDLE };
+static int kind;
+static bool wire;
+enum { SPARSE_FIRST = 16, SPARSE_END = 9616 };
+
+/* Whether the lane's gradient has the block of element i in this step: some chunks have none, some nearly all. */
+static bool used(int lane, uint64_t step, size_t i) {
+    size_t block = (i - SPARSE_FIRST) / LS_REDUCE_BLOCK, chunk = block / 64;
+    uint32_t h = ((uint32_t)block * 31u + (uint32_t)lane * 7u + (uint32_t)step) * 2654435761u;
+    return (chunk + step) % 3 == 0 ? (h >> 20) % 16 == 0 : (chunk + step) % 3 == 1 && (h >> 20) % 4 != 0;
+}
+
+static bool is_sparse(size_t i) {
+    return kind != DENSE && i >= SPARSE_FIRST && i < SPARSE_END;
+}
 
 /* Any numbers whose sums depend on the order. */
 static float value(uint32_t seed, int lane, uint64_t step, size_t i) {
@@ -21,15 +40,23 @@ static float value(uint32_t seed, int lane, uint64_t step, size_t i) {
     return ((float)(h & 0xffffff) / 16777216.0f - 0.5f) * (float)(1 << (h >> 29));
 }
 
+static float gradient(uint32_t seed, int lane, uint64_t step, size_t i) {
+    return is_sparse(i) && !used(lane, step, i) ? 0.0f : value(seed, lane, step, i);
+}
+
+static float rounded(float x) {
+    return wire ? ls_bf16_to_f32(ls_bf16_from_f32(x)) : x;
+}
+
 static float tree(uint32_t seed, int first, int count, uint64_t step, size_t i) {
     if (count == 1) {
-        return value(seed, first, step, i);
+        return rounded(gradient(seed, first, step, i));
     }
     int p = 1;
     while (p * 2 < count) {
         p *= 2;
     }
-    return tree(seed, first, p, step, i) + tree(seed, first + p, count - p, step, i);
+    return rounded(tree(seed, first, p, step, i) + tree(seed, first + p, count - p, step, i));
 }
 
 static double tree_rows(const double *rows, int first, int count, int n, int k) {
@@ -62,6 +89,11 @@ static void apply(void *context, size_t first, size_t n, const float *g) {
         }
     }
     for (size_t i = first; i < first + n; i++) {
+        if (kind == IDLE) { /* as Adagrad: nothing changes where the gradient is zero */
+            u->m[i] += g[i - first] * g[i - first];
+            u->w[i] -= 0.01f * g[i - first] * scale;
+            continue;
+        }
         u->m[i] = 0.9f * u->m[i] + g[i - first] * scale;
         u->w[i] -= 0.01f * u->m[i];
     }
@@ -122,8 +154,24 @@ typedef struct {
 } setting;
 
 static void write_lane(const setting *s, float *slot, int lane, uint64_t step, size_t first, size_t end) {
+    uint64_t *words = (uint64_t *)(void *)(slot + N_REDUCED);
     for (size_t i = first; i < end; i++) {
-        slot[i] = value(s->seed, lane, step, i);
+        if (!is_sparse(i)) {
+            slot[i] = value(s->seed, lane, step, i);
+            continue;
+        }
+        size_t block = (i - SPARSE_FIRST) / LS_REDUCE_BLOCK, n = LS_REDUCE_BLOCK;
+        n = SPARSE_END - i < n ? SPARSE_END - i : n;
+        uint64_t *word = &words[block / 64], bit = (uint64_t)1 << block % 64;
+        for (size_t k = i; (*word & bit) != 0 && k < i + n; k++) {
+            slot[k] = 0;
+        }
+        *word &= ~bit;
+        for (size_t k = i; used(lane, step, i) && k < i + n; k++) {
+            slot[k] = value(s->seed, lane, step, k);
+            *word |= bit;
+        }
+        i += n - 1;
     }
 }
 
@@ -134,8 +182,7 @@ static void one_step(const setting *s, ls_reducer *r, uint64_t step, unsigned fl
     for (int g = 0; g < schedule->n_groups; g++) {
         const ls_lane_group *group = &schedule->groups[g];
         for (int m = 0; m < group->n_merges; m++) {
-            ls_lanes_merge(ls_reducer_gradient(r, group->merges[m].dst), ls_reducer_gradient(r, group->merges[m].src),
-                           N_REDUCED);
+            ls_reducer_merge(r, group->merges[m]);
         }
         for (int j = 0; j < group->count && g + 1 < schedule->n_groups; j++) {
             write_lane(s, ls_reducer_gradient(r, group->slot[j]), group->first + j, step, 0, N_REDUCED);
@@ -233,6 +280,11 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
                             .n_sums = N_SUMS,
                             .apply = apply,
                             .context = &mine};
+    const ls_sparse sparse = {SPARSE_FIRST, SPARSE_END - SPARSE_FIRST, N_REDUCED, kind == IDLE};
+    if (kind != DENSE) {
+        o.n_sparse = 1, o.sparse = &sparse, o.n_gradient = N_REDUCED + LS_REDUCE_GRAIN;
+    }
+    o.wire_bfloat16 = wire;
     if (n_segments > 0) {
         o.n_norms = 2, o.n_segments = n_segments, o.segments = segments, o.norm = norm, o.norms_ready = norms_ready;
     }
@@ -334,6 +386,14 @@ int main(int argc, char **argv) {
         run(&(setting){team, n_lanes, 1, one, 4}, segments, 4);
         run(&(setting){team, n_lanes, 4, by_segment, 5}, segments, 4);
     }
+    for (int round = 1; round < 6; round++) {
+        kind = round % 3, wire = round >= 3;
+        for (int n_lanes = 1; n_lanes <= 8; n_lanes += n_lanes < 2 ? 1 : 3) {
+            run(&(setting){team, n_lanes, 4, by_segment, 6}, NULL, 0);
+            run(&(setting){team, n_lanes, 4, by_segment, 7}, segments, 4);
+        }
+    }
+    kind = DENSE, wire = false;
     not_a_number(team);
     tables_must_agree(team);
     return ranks_end(team);

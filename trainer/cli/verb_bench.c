@@ -107,15 +107,17 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
         parameters += ls_shape_elems(&model->weights[i]->shape);
     }
     json_t *line = json_pack(
-        "{s:s, s:i, s:i, s:i, s:I, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:f, s:f, s:f, s:f, s:s, s:I, s:f, s:i, "
+        "{s:s, s:i, s:i, s:i, s:I, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:f, s:f, s:{s:f, s:f}, s:f, s:f, s:f, s:s, "
+        "s:I, s:f, s:i, "
         "s:[f,f], s:I}",
         "model", a->model, "ranks", team->size, "threads", info.n_threads, "lanes", a->lanes > 0 ? info.lanes : 0,
         "batch", (json_int_t)a->batch, "precision", a->precision == 1 ? "bfloat16" : "float32", "samples_per_s",
         r->samples_per_s, "low", r->low, "high", r->high, "step_ms", "median", r->step_ms, "p10", r->step_ms_p10, "p90",
         r->step_ms_p90, "compile_ms", info.compile_ms, "exposed_communication_ms", r->exposed_communication_ms,
-        "rss_mb", r->rss_mb, "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters",
-        (json_int_t)parameters, "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets,
-        "loss", r->first_loss, r->last_loss, "steps", (json_int_t)r->n_steps);
+        "wait_ms", "ranks", r->late_ms, "network", r->network_ms, "reduce_ms", r->reduce_ms, "rss_mb", r->rss_mb,
+        "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters", (json_int_t)parameters,
+        "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets, "loss", r->first_loss,
+        r->last_loss, "steps", (json_int_t)r->n_steps);
     char *text = json_dumps(line, JSON_REAL_PRECISION(6));
     printf("%s\n", text);
     free(text);

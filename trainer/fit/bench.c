@@ -174,12 +174,18 @@ static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result
     LS_TRY(s);
     LS_TRY(agree_steps(b, seconds / WINDOWS, &n, err));
     ms = ls_xcalloc(n * WINDOWS, sizeof *ms);
-    (void)ls_engine_take_wait_ns(b->engine);
+    int64_t late_ns, network_ns, work_ns;
+    ls_engine_take_times(b->engine, &late_ns, &network_ns, &work_ns);
     for (int w = 0; w < WINDOWS && s == LS_OK; w++) {
         s = window(b, n, ms + (size_t)w * n, &wall, err);
         rates[w] = (double)(n * b->batch) / wall;
     }
-    r->exposed_communication_ms = (double)ls_engine_take_wait_ns(b->engine) / 1e6 / (double)(n * WINDOWS);
+    ls_engine_take_times(b->engine, &late_ns, &network_ns, &work_ns);
+    const double steps = (double)(n * WINDOWS);
+    r->late_ms = (double)late_ns / 1e6 / steps;
+    r->network_ms = (double)network_ns / 1e6 / steps;
+    r->reduce_ms = (double)work_ns / 1e6 / steps;
+    r->exposed_communication_ms = r->late_ms + r->network_ms;
     qsort(rates, WINDOWS, sizeof *rates, ascending);
     qsort(ms, n * WINDOWS, sizeof *ms, ascending);
     r->samples_per_s = rates[WINDOWS / 2];

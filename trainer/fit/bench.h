@@ -14,8 +14,10 @@ typedef struct ls_bench_result {
     double samples_per_s, low, high;          /* global rate: the median, slowest and fastest window */
     double step_ms, step_ms_p10, step_ms_p90; /* of rank 0's steps */
     double exposed_communication_ms;          /* a step: time that rank 0 waited for others or for the network */
-    double rss_mb;                            /* peak resident size of the largest rank */
-    double startup_s;                         /* from the launch of rank 0's process to the end of its first step */
+    double late_ms, network_ms; /* of it: for ranks of its node that are late; for other nodes, late or far */
+    double reduce_ms;           /* a step: rank 0's adding of gradients and updating of parameters */
+    double rss_mb;              /* peak resident size of the largest rank */
+    double startup_s;           /* from the launch of rank 0's process to the end of its first step */
     double first_loss, last_loss;
     uint64_t n_steps;
     uint64_t n_profiled; /* steps that ran while profiling */

@@ -502,8 +502,11 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     }
 }
 
-int64_t ls_engine_take_wait_ns(ls_engine *e) {
-    return ls_reducer_take_wait_ns(e->reducer);
+void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, int64_t *work_ns) {
+    const ls_reducer_times t = ls_reducer_take_times(e->reducer);
+    *late_ns = t.late_ns;
+    *network_ns = t.network_ns;
+    *work_ns = t.work_ns;
 }
 
 void ls_engine_profile(ls_engine *e, bool on) {

@@ -28,10 +28,10 @@ typedef struct ls_feed {
 } ls_feed;
 
 typedef struct ls_engine_options {
-    int64_t batch;      /* global batch size */
-    int64_t eval_batch; /* global batch of evaluation; 0: as batch */
-    int lanes;          /* 0: one lane a rank */
-    ls_dtype compute;   /* LS_F32, LS_BF16 */
+    int64_t batch;           /* global batch size */
+    int64_t eval_batch;      /* global batch of evaluation; 0: as batch */
+    int lanes;               /* 0: one lane a rank */
+    ls_dtype compute;        /* LS_F32, LS_BF16 */
     bool direct_convolution; /* no Winograd */
     uint64_t seed;
     size_t bucket_bytes;                 /* 0: default */
@@ -143,7 +143,8 @@ typedef struct ls_call_profile {
 /* The calls of the full batch's training plan in the order in which they run; how many. *out is the caller's to free().
  */
 int ls_engine_call_profiles(const ls_engine *e, ls_call_profile **out);
-/* Nanoseconds that this rank has waited for others in the all-reduce since the last call. */
-int64_t ls_engine_take_wait_ns(ls_engine *e);
+/* What the all-reduce has cost this rank since the last call, in nanoseconds: waiting for ranks of its node, waiting
+ * for other nodes, and work (adding, and the optimizer's updates). */
+void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, int64_t *work_ns);
 
 #endif

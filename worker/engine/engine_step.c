@@ -112,8 +112,7 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
 static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group, const ls_feed *feed,
                       const uint32_t *index, size_t n, uint64_t step) {
     for (int k = 0; k < group->n_merges; k++) {
-        ls_lanes_merge(ls_reducer_gradient(e->reducer, group->merges[k].dst),
-                       ls_reducer_gradient(e->reducer, group->merges[k].src), e->arena->n_reduced);
+        ls_reducer_merge(e->reducer, group->merges[k]);
     }
     if (group->count == 1) {
         train_lane(e, group, 0, last_group, feed, index, n, step);

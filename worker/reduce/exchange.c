@@ -9,12 +9,19 @@
 
 enum { NO_TAG = 32767 }; /* that no message has; the largest that every MPI allows */
 
+/* A message whose length is known only when it starts. */
+typedef struct {
+    const void *bytes;
+    int peer, tag;
+} loose;
+
 struct ls_exchange {
     MPI_Comm comm;
     MPI_Datatype unit;
     MPI_Request *requests; /* (n) persistent */
     bool *active;          /* (n) */
-    int n, cap, cap_active;
+    loose *loose;          /* (n) */
+    int n, cap, cap_active, cap_loose;
 };
 
 ls_exchange *ls_exchange_create(ls_team *team) {
@@ -28,7 +35,9 @@ ls_exchange *ls_exchange_create(ls_team *team) {
 void ls_exchange_clear(ls_exchange *x) {
     for (int i = 0; i < x->n; i++) {
         LS_ASSERT(!x->active[i]);
-        MPI_Request_free(&x->requests[i]);
+        if (x->requests[i] != MPI_REQUEST_NULL) {
+            MPI_Request_free(&x->requests[i]);
+        }
     }
     x->n = 0;
 }
@@ -42,6 +51,7 @@ void ls_exchange_destroy(ls_exchange *x) {
     MPI_Comm_free(&x->comm);
     free(x->requests);
     free(x->active);
+    free(x->loose);
     free(x);
 }
 
@@ -56,7 +66,8 @@ static int valid(int tag) {
 }
 
 static int append(ls_exchange *x, MPI_Request request) {
-    int n = x->n;
+    int n = x->n, m = x->n;
+    LS_PUSH(x->loose, m, x->cap_loose, ((loose){0}));
     LS_PUSH(x->active, n, x->cap_active, false);
     LS_PUSH(x->requests, x->n, x->cap, request);
     return x->n - 1;
@@ -72,6 +83,19 @@ int ls_exchange_receive(ls_exchange *x, int peer, int tag, void *bytes, size_t n
     MPI_Request request;
     MPI_Recv_init(bytes, units(n_bytes), x->unit, peer, valid(tag), x->comm, &request);
     return append(x, request);
+}
+
+int ls_exchange_send_some(ls_exchange *x, int peer, int tag, const void *bytes) {
+    int message = append(x, MPI_REQUEST_NULL);
+    x->loose[message] = (loose){bytes, peer, valid(tag)};
+    return message;
+}
+
+void ls_exchange_start_some(ls_exchange *x, int message, size_t n_bytes) {
+    const loose *l = &x->loose[message];
+    LS_ASSERT(!x->active[message] && l->bytes != NULL);
+    MPI_Isend(l->bytes, units(n_bytes), x->unit, l->peer, l->tag, x->comm, &x->requests[message]);
+    x->active[message] = true;
 }
 
 void ls_exchange_start(ls_exchange *x, int message) {

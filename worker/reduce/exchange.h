@@ -27,6 +27,10 @@ void ls_exchange_destroy(ls_exchange *x);
 int ls_exchange_send(ls_exchange *x, int peer, int tag, const void *bytes, size_t n_bytes);
 int ls_exchange_receive(ls_exchange *x, int peer, int tag, void *bytes, size_t n_bytes);
 
+/* A message whose length changes from one time to the next: at most what its receiver expects. */
+int ls_exchange_send_some(ls_exchange *x, int peer, int tag, const void *bytes);
+void ls_exchange_start_some(ls_exchange *x, int message, size_t n_bytes);
+
 /* Local: forgets all messages, none of which may be under way. The next one is number 0 again. */
 void ls_exchange_clear(ls_exchange *x);
 

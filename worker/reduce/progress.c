@@ -1,14 +1,19 @@
 #include "worker/reduce/progress.h"
 
 #include <sched.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "common/clock.h"
 #include "common/trace.h"
 
-/* Turns of a wait before it yields, and before it sleeps. A pause takes some tens of nanoseconds, a yield with nobody
- * to yield to some hundreds: a rank that arrives within a hundred microseconds or so costs no wake-up. */
-enum { SPIN_TURNS = 600, YIELD_TURNS = 300, CROWDED_YIELD_TURNS = 60, SLEEP_NS = 20000, CROWDED_SLEEP_NS = 60000 };
+/*
+ * Turns of a wait before it sleeps. A pause takes some tens of nanoseconds: a rank that arrives within a hundred
+ * microseconds or so costs no wake-up. A yield is for ranks that share a core. Where each has its own it would hand the
+ * core to whatever else runs on the machine, for a whole time slice however little that is worth; one who wakes from a
+ * sleep takes it back at once.
+ */
+enum { SPIN_TURNS = 4000, CROWDED_YIELD_TURNS = 60, SLEEP_NS = 20000, CROWDED_SLEEP_NS = 60000, SLACK_NS = 1000 };
 
 void ls_progress_phase(ls_progress *row, ls_doing doing, uint64_t step) {
     atomic_store_explicit(&row->bucket, -1, memory_order_relaxed);
@@ -54,10 +59,23 @@ void ls_wait_reset(ls_wait *w) {
                        w->idle_since_ns, now);
     }
     atomic_store_explicit(&w->row->wait_ns, w->row->wait_ns + now - w->idle_since_ns, memory_order_relaxed);
+    if (w->account != NULL) {
+        *w->account += now - w->idle_since_ns;
+    }
     atomic_store_explicit(&w->row->since_ns, now, memory_order_relaxed);
     atomic_store_explicit(&w->row->waiting, LS_NOBODY, memory_order_release);
     w->idle_since_ns = 0;
     w->turns = 0;
+}
+
+/* Linux lets a sleep last 50 us longer than it was asked to, unless told otherwise, by each thread for itself. */
+static void sleep_ns(long ns) {
+    static _Thread_local bool precise;
+    if (!precise) {
+        (void)prctl(PR_SET_TIMERSLACK, (unsigned long)SLACK_NS, 0, 0, 0);
+        precise = true;
+    }
+    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
 static inline void breathe(void) {
@@ -74,16 +92,16 @@ void ls_wait_pause(ls_wait *w) {
         atomic_store_explicit(&w->row->since_ns, w->idle_since_ns, memory_order_relaxed);
         publish(w);
     }
-    int spin = w->oversubscribed ? 0 : SPIN_TURNS;
-    int yield = spin + (w->oversubscribed ? CROWDED_YIELD_TURNS : YIELD_TURNS);
-    if (w->turns < spin) {
-        breathe();
-    } else if (w->turns < yield) {
+    if (w->turns >= (w->oversubscribed ? CROWDED_YIELD_TURNS : SPIN_TURNS)) {
+        sleep_ns(w->oversubscribed ? CROWDED_SLEEP_NS : SLEEP_NS);
+        return;
+    }
+    w->turns++;
+    if (w->oversubscribed) {
         sched_yield();
     } else {
-        nanosleep(&(struct timespec){.tv_nsec = w->oversubscribed ? CROWDED_SLEEP_NS : SLEEP_NS}, NULL);
+        breathe();
     }
-    w->turns += w->turns < yield;
 }
 
 void ls_wait_end(ls_wait *w) {

@@ -53,8 +53,8 @@ void ls_progress_alive(ls_progress *row); /* a sign of life, nothing else new */
  *            ls_wait_for(&w, rank, false);
  *            while (!condition) { if (did something useful) ls_wait_reset(&w); else ls_wait_pause(&w); }
  *            ls_wait_end(&w);
- * Spins some microseconds, then yields, then sleeps some tens of microseconds at a time; on an oversubscribed node it
- * yields at once. The time between begin and end that was not reset away is added to row->wait_ns.
+ * Spins a hundred microseconds or so, then sleeps some tens of microseconds at a time; on an oversubscribed node it
+ * yields at once instead of spinning. The time between begin and end that was not reset away is added to row->wait_ns.
  */
 typedef struct ls_wait {
     ls_progress *row;
@@ -63,6 +63,7 @@ typedef struct ls_wait {
     int wanted; /* bucket, for the watchdog's sentence; -1 */
     int turns;
     int64_t idle_since_ns; /* 0: not idle */
+    int64_t *account;      /* the time is added here too; NULL: nowhere else. The caller's to change */
 } ls_wait;
 ls_wait ls_wait_begin(ls_progress *row, bool oversubscribed);
 void ls_wait_for(ls_wait *w, int rank, bool hearsay); /* names (or renames) whom it waits for */

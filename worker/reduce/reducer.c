@@ -5,9 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/clock.h"
 #include "common/memory.h"
-#include "common/trace.h"
 #include "worker/reduce/reducer_private.h"
 
 /* ---- making ---- */
@@ -35,6 +33,12 @@ static ls_status check_same(ls_reducer *r, ls_err *err) {
                              (size_t)o->n_norms,   (size_t)o->n_segments, (size_t)r->team->fan_in};
     uint64_t h = mix(0xcbf29ce484222325u, counts, sizeof counts);
     h = o->n_buckets > 0 ? mix(h, o->buckets, ((size_t)o->n_buckets + 1) * sizeof *o->buckets) : h;
+    h = mix(h, &o->wire_bfloat16, sizeof o->wire_bfloat16);
+    h = mix(h, &o->n_gradient, sizeof o->n_gradient);
+    for (int k = 0; k < o->n_sparse; k++) {
+        const size_t range[] = {o->sparse[k].first, o->sparse[k].n, o->sparse[k].marks, o->sparse[k].idle};
+        h = mix(h, range, sizeof range);
+    }
     h = o->n_segments > 0 ? mix(h, o->segments, ((size_t)o->n_segments + 1) * sizeof *o->segments) : h;
     char words[160];
     snprintf(words, sizeof words, "%d lanes, %zu parameters, %zu of them reduced in %d buckets, fan-in %d", o->n_lanes,
@@ -45,6 +49,18 @@ static ls_status check_same(ls_reducer *r, ls_err *err) {
 static size_t *copy_table(const size_t *table, int n) {
     size_t n_bytes = ((size_t)n + 1) * sizeof *table;
     return n > 0 ? memcpy(ls_xrealloc(NULL, n_bytes), table, n_bytes) : NULL;
+}
+
+static ls_sparse *copy_sparse(const ls_reducer_options *o) {
+    size_t n_bytes = (size_t)o->n_sparse * sizeof *o->sparse, end = 0;
+    for (int k = 0; k < o->n_sparse; k++) {
+        const ls_sparse *s = &o->sparse[k];
+        LS_ASSERT(s->first >= end && s->n > 0 && s->first + s->n <= o->n_reduced && s->marks % LS_REDUCE_GRAIN == 0);
+        size_t n_words = (s->n + LS_REDUCE_CHUNK - 1) / LS_REDUCE_CHUNK;
+        LS_ASSERT(s->marks >= o->n_reduced && s->marks + 2 * n_words <= o->n_gradient);
+        end = s->first + s->n;
+    }
+    return o->n_sparse > 0 ? memcpy(ls_xrealloc(NULL, n_bytes), o->sparse, n_bytes) : NULL;
 }
 
 ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_options *options, ls_err *err) {
@@ -62,6 +78,8 @@ ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_op
     r->o.buckets = copy_table(o->buckets, o->n_buckets);
     r->o.segments = o->n_norms > 0 ? copy_table(o->segments, o->n_segments) : NULL;
     r->o.n_segments = o->n_norms > 0 ? o->n_segments : 0;
+    r->o.n_gradient = o->n_gradient > 0 ? o->n_gradient : o->n_reduced;
+    r->o.sparse = copy_sparse(o);
     r->o.n_threads = o->n_threads > 1 ? o->n_threads : 1;
     ls_status status = check_same(r, err);
     if (status == LS_OK) {
@@ -73,7 +91,6 @@ ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_op
         ls_reducer_free(r);
         return status;
     }
-    r->wait_mark = atomic_load(&team->progress->wait_ns);
     *out = r;
     return LS_OK;
 }
@@ -102,173 +119,10 @@ size_t ls_reducer_shared_bytes(const ls_reducer *r) {
     return r->shared.n_bytes;
 }
 
-int64_t ls_reducer_take_wait_ns(ls_reducer *r) {
-    int64_t taken = r->wait_ns;
-    r->wait_ns = 0;
+ls_reducer_times ls_reducer_take_times(ls_reducer *r) {
+    ls_reducer_times taken = r->times;
+    r->times = (ls_reducer_times){0};
     return taken;
-}
-
-/* ---- adding ---- */
-
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-/* Pieces of a slice: chunks of LS_REDUCE_CHUNK floats from its start or, where chunks have norms, those. */
-static size_t n_pieces(const ls_reducer *r, const ls_slice *s) {
-    return r->o.n_norms > 0 ? (size_t)s->n_chunks : (s->n + LS_REDUCE_CHUNK - 1) / LS_REDUCE_CHUNK;
-}
-
-static size_t piece(const ls_reducer *r, const ls_slice *s, size_t i, size_t *n) {
-    if (r->o.n_norms > 0) {
-        size_t first = r->chunks[(size_t)s->chunk + i];
-        *n = r->chunks[(size_t)s->chunk + i + 1] - first;
-        return first;
-    }
-    *n = smaller(LS_REDUCE_CHUNK, s->n - i * LS_REDUCE_CHUNK);
-    return s->first + i * LS_REDUCE_CHUNK;
-}
-
-typedef void (*piece_work)(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n);
-
-/* Pieces [from, to) of a slice, by one thread. */
-static void some_pieces(ls_reducer *r, ls_work *w, const ls_slice *s, void *item, piece_work one, size_t from,
-                        size_t to) {
-    for (size_t i = from; i < to; i++) {
-        size_t n, first = piece(r, s, i, &n);
-        one(r, w, item, first, n);
-    }
-}
-
-/* Calls `one` for every piece of a slice, by all threads where it is worth while. */
-static void each_piece_now(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
-    size_t pieces = n_pieces(r, s), parts = (size_t)r->o.n_threads;
-    if (parts == 1 || pieces < 2 * parts) {
-        some_pieces(r, &r->work[0], s, item, one, 0, pieces);
-        return;
-    }
-#pragma omp parallel for schedule(static, 1) num_threads(r->o.n_threads)
-    for (size_t t = 0; t < parts; t++) {
-        some_pieces(r, &r->work[t], s, item, one, pieces * t / parts, pieces * (t + 1) / parts);
-    }
-}
-
-static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
-    const int64_t start = ls_trace_is_on ? ls_now_ns() : 0;
-    each_piece_now(r, s, item, one);
-    if (ls_trace_is_on) {
-        ls_trace_event("bucket", "slice of bucket", NULL, s->bucket, start, ls_now_ns());
-    }
-}
-
-/* This node's fragments from `first` on: pointers into the neighbours' slots. Returns how many. */
-static int point_at_raw(const ls_reducer *r, const float **leaf, size_t first) {
-    for (int i = 0; i < r->n_raw; i++) {
-        leaf[i] = r->raw[i] + first;
-    }
-    return r->n_raw;
-}
-
-/* Adds one piece of a job along the tree; w->sum has the sums, valid until the thread's next call. */
-static void add_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
-    const ls_stage *stage = &r->stages[job->level];
-    int k = job->level == 0 ? point_at_raw(r, w->leaf, first) : 0;
-    for (int c = 0; c < job->n_children; c++) {
-        if (job->received[c] == NULL) { /* this node */
-            k += point_at_raw(r, w->leaf + k, first);
-            continue;
-        }
-        for (int f = 0; f < stage->child_fragments[c]; f++) {
-            w->leaf[k++] = job->received[c] + (size_t)f * job->slice.n + (first - job->slice.first);
-        }
-    }
-    ls_sum_run(&stage->sum, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
-}
-
-/* The reduced gradient of one piece of an own part. */
-static const float *reduce_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
-    add_piece(r, w, job, first, n);
-    const float *gradient = w->sum[0];
-    if (!ls_sum_finite(gradient, n)) {
-        size_t at = 0;
-        while (ls_sum_finite(gradient + at, smaller(LS_REDUCE_GRAIN, n - at))) {
-            at += LS_REDUCE_GRAIN;
-        }
-        w->non_finite_at = smaller(w->non_finite_at, first + at);
-    }
-    return gradient;
-}
-
-/* Step c: the group's sums of a part that goes up. */
-typedef struct {
-    const ls_job *job;
-    const ls_out *out;
-} filling;
-
-static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    const filling *f = item;
-    const ls_slice *s = &f->out->slice;
-    add_piece(r, w, f->job, first, n);
-    for (int i = 0; i < r->stages[f->job->level].n_fragments; i++) {
-        memcpy(f->out->sending + (size_t)i * s->n + (first - s->first), w->sum[i], n * sizeof(float));
-    }
-}
-
-static void send_up(ls_reducer *r, const ls_job *job) {
-    for (int i = 0; i < job->n_outs; i++) {
-        filling f = {job, &job->outs[i]};
-        if (f.out->sending != NULL) {
-            each_piece(r, &f.out->slice, &f, fill_piece);
-        }
-        if (f.out->job < 0) {
-            ls_exchange_start(r->slices, f.out->fragments);
-            ls_exchange_start(r->slices, f.out->params);
-        }
-    }
-}
-
-static void send_down(ls_reducer *r, const ls_job *job) {
-    for (int c = 0; c < job->n_children; c++) {
-        if (c != job->own_child) {
-            ls_exchange_start(r->slices, job->params[c]);
-        }
-    }
-}
-
-/* Step d, one phase. */
-static void apply_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    r->o.apply(r->o.context, first, n, reduce_piece(r, w, item, first, n));
-}
-
-/* The chunk of a slice that begins at `first`. */
-static size_t chunk_at(const ls_reducer *r, const ls_slice *s, size_t first) {
-    size_t low = (size_t)s->chunk, high = low + (size_t)s->n_chunks - 1;
-    while (low < high) {
-        size_t middle = (low + high + 1) / 2;
-        if (r->chunks[middle] <= first) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    return low;
-}
-
-/* Step d, first of two phases. */
-static void norm_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    const ls_job *job = item;
-    const ls_slice *s = &job->slice;
-    float *kept = job->reduced + (first - s->first);
-    size_t c = chunk_at(r, s, first);
-    memcpy(kept, reduce_piece(r, w, job, first, n), n * sizeof(float));
-    r->o.norm(r->o.context, first, n, kept, r->chunk_norms + c * (size_t)r->o.n_norms);
-}
-
-/* Second of two phases. */
-static void apply_kept_piece(ls_reducer *r, ls_work *w, void *item, size_t first, size_t n) {
-    (void)w;
-    const ls_job *job = item;
-    r->o.apply(r->o.context, first, n, job->reduced + (first - job->slice.first));
 }
 
 /* ---- the step ---- */
@@ -323,13 +177,12 @@ static bool is_complete(ls_reducer *r, const ls_job *job) {
 }
 
 static void collect(ls_reducer *r, ls_job *job) {
+    ls_reducer_count_received(r, job);
     if (!ls_reducer_is_top(r, job->level)) {
-        send_up(r, job);
-    } else if (r->o.n_norms > 0) {
-        each_piece(r, &job->slice, job, norm_piece);
+        ls_reducer_send_up(r, job);
     } else {
-        each_piece(r, &job->slice, job, apply_piece);
-        r->applied++;
+        ls_reducer_apply(r, job);
+        r->applied += r->o.n_norms == 0;
     }
 }
 
@@ -370,7 +223,9 @@ static bool get_on(ls_reducer *r) {
     for (int s = r->levels.n; s >= 0; s--) {
         ls_stage *stage = &r->stages[s];
         while (stage->returned < stage->n_jobs && is_new(r, stage)) {
-            send_down(r, &stage->jobs[stage->returned++]);
+            ls_job *job = &stage->jobs[stage->returned++];
+            ls_reducer_unpack_params(r, job);
+            ls_reducer_send_down(r, job);
             r->n_left--;
         }
     }
@@ -396,6 +251,7 @@ static void name_whom(ls_reducer *r, ls_wait *w) {
     const ls_team *t = r->team;
     int late = 0, ready = count_ready(r, &late), m;
     w->wanted = -1;
+    w->account = &r->times.network_ns;
     for (int s = 0; s <= r->levels.n; s++) {
         const ls_stage *stage = &r->stages[s];
         const ls_job *job = &stage->jobs[stage->collected];
@@ -404,6 +260,7 @@ static void name_whom(ls_reducer *r, ls_wait *w) {
         }
         w->wanted = job->slice.bucket;
         if (job->slice.bucket >= ready) {
+            w->account = &r->times.late_ns;
             ls_wait_for(w, t->node_first[t->node] + late, false);
             return;
         }
@@ -478,7 +335,7 @@ void ls_reducer_finish(ls_reducer *r, unsigned flags, ls_status status, ls_reduc
         ls_stage *top = &r->stages[r->levels.n];
         while (r->applied < top->n_jobs) {
             ls_job *job = &top->jobs[r->applied];
-            each_piece(r, &job->slice, job, apply_kept_piece);
+            ls_reducer_apply_kept(r, job);
             r->applied++;
             get_on(r);
         }

@@ -26,6 +26,10 @@
  *
  * Numerics: the bits of gradients, norms and sums depend on the number of lanes (and on the segments), never on the
  * number of ranks, nodes, buckets or threads. A part's sum is finished by its owner alone: nodes cannot drift apart.
+ * With wire_bfloat16 every node of the tree of lanes (each lane's gradient, each sum, the root) is rounded to bfloat16,
+ * to nearest and ties to even, on one node as on many; sums are taken in float32. So a fragment can be sent in half the
+ * bytes from whichever place of the tree a border of nodes is at, and the bits still do not depend on it. Parameters
+ * always travel as float32: they are the master copy of the node that receives them.
  * Nothing allocates between begin and finish. One thread at a time may call.
  */
 #ifndef LS_WORKER_REDUCER_H
@@ -40,22 +44,41 @@ typedef struct ls_reducer ls_reducer;
 enum {
     LS_REDUCE_GRAIN = 16,   /* floats; bucket and segment boundaries are multiples (one cache line) */
     LS_REDUCE_CHUNK = 4096, /* floats; the largest range that a callback is given at once */
+    LS_REDUCE_BLOCK = 64,   /* floats; what a sparse gradient has or has not */
     LS_MAX_NORMS = 4
 };
 
+/*
+ * A range of the arenas whose gradient is sparse (a table of which a batch uses some rows). It consists of blocks of
+ * LS_REDUCE_BLOCK floats. A gradient slot has a bit for each, 64 to a word, so that a word tells of LS_REDUCE_CHUNK
+ * floats: a block without its bit is zero in that slot. Whoever writes a slot sets the bits, and makes blocks zero
+ * again before it clears them. The bits of the result are those of a range that is not sparse. Only blocks that some
+ * lane has are added, and sent between nodes.
+ */
+typedef struct ls_sparse {
+    size_t first, n; /* floats; begins and ends with a bucket, and with a segment */
+    size_t marks;    /* floats from the start of a gradient slot to the range's words */
+    bool idle;       /* a zero gradient changes neither parameters nor slots: apply is called for the blocks alone, and
+                        (where there is one level of nodes) only their parameters are sent */
+} ls_sparse;
+
 typedef struct ls_reducer_options {
-    int n_lanes;            /* over all ranks */
-    int lanes_at_once;      /* of this rank; may differ between ranks */
-    size_t n_params;        /* floats of the parameter arena */
-    size_t n_reduced;       /* the first so many have gradients and optimizer slots */
-    int n_buckets;          /* 0 when n_reduced is 0 */
-    const size_t *buckets;  /* (n_buckets + 1) floats: bucket b is [buckets[b], buckets[b+1]); from 0 to n_reduced */
-    int n_slots;            /* optimizer slots */
-    int n_sums;             /* doubles that each lane gives to a verdict */
-    int n_norms;            /* doubles a chunk; 0: one phase */
-    int n_segments;         /* two phases: ranges (weights) that have norms of their own; */
-    const size_t *segments; /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
-                               multiple of LS_REDUCE_CHUNK from the segment's start */
+    int n_lanes;       /* over all ranks */
+    int lanes_at_once; /* of this rank; may differ between ranks */
+    size_t n_params;   /* floats of the parameter arena */
+    size_t n_reduced;  /* the first so many have gradients and optimizer slots */
+    size_t n_gradient; /* floats of a gradient slot: n_reduced and the words of sparse ranges; 0: n_reduced */
+    int n_sparse;
+    const ls_sparse *sparse; /* (n_sparse) in order */
+    bool wire_bfloat16;      /* gradients go between nodes as bfloat16; see Numerics */
+    int n_buckets;           /* 0 when n_reduced is 0 */
+    const size_t *buckets;   /* (n_buckets + 1) floats: bucket b is [buckets[b], buckets[b+1]); from 0 to n_reduced */
+    int n_slots;             /* optimizer slots */
+    int n_sums;              /* doubles that each lane gives to a verdict */
+    int n_norms;             /* doubles a chunk; 0: one phase */
+    int n_segments;          /* two phases: ranges (weights) that have norms of their own; */
+    const size_t *segments;  /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
+                                multiple of LS_REDUCE_CHUNK from the segment's start */
     int n_threads; /* OpenMP threads that add and update, with the callbacks below called from all of them at once on
                       disjoint ranges; 0: one. The bits do not depend on it */
     /* Called on the part's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
@@ -92,6 +115,9 @@ float *ls_reducer_gradient(ls_reducer *r, int i); /* (n_reduced), i < schedule's
 const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r);
 size_t ls_reducer_shared_bytes(const ls_reducer *r); /* of this node, all in all */
 
+/* A merge of the schedule, over a whole gradient slot. Local. */
+void ls_reducer_merge(ls_reducer *r, ls_merge merge);
+
 /* Where lane `lane` of this rank writes its sums (n_sums) for the next verdict; zeroed by the verdict before. */
 double *ls_reducer_lane_sums(ls_reducer *r, int lane);
 
@@ -113,7 +139,13 @@ void ls_reducer_broadcast_params(ls_reducer *r);
 void ls_reducer_gather_slots(ls_reducer *r);
 void ls_reducer_scatter_slots(ls_reducer *r);
 
-/* Nanoseconds that this rank has waited for others since the last call. */
-int64_t ls_reducer_take_wait_ns(ls_reducer *r);
+/* What the all-reduce has cost this rank, since the last call. Nothing of it is hidden behind operators: what is, is
+ * what the network does meanwhile. */
+typedef struct ls_reducer_times {
+    int64_t late_ns;    /* waiting for ranks of this node that are not there yet */
+    int64_t network_ns; /* waiting for other nodes: their messages, and their ranks that are late */
+    int64_t work_ns;    /* adding, updating, packing */
+} ls_reducer_times;
+ls_reducer_times ls_reducer_take_times(ls_reducer *r);
 
 #endif

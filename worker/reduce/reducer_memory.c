@@ -78,7 +78,7 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
             memcpy(all + n, own ? raw : nodes, (size_t)k * sizeof *all);
             n += k;
         }
-        ls_sum_init(&stage->sum, r->o.n_lanes, s == 0 ? raw : all, s == 0 ? r->n_raw : n);
+        ls_sum_init(&stage->sum, r->o.n_lanes, s == 0 ? raw : all, s == 0 ? r->n_raw : n, r->o.wire_bfloat16);
         stage->n_fragments = ls_reducer_fragments(r, s, group, NULL);
         LS_ASSERT(stage->n_fragments == stage->sum.n_out);
     }
@@ -96,63 +96,76 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
 static void lay_job(ls_reducer *r, layout *l, ls_job *job) {
     int s = job->level;
     for (int c = 0; c < job->n_children; c++) {
-        size_t k = (size_t)r->stages[s].child_fragments[c];
-        job->received[c] = c == job->own_child ? NULL : lay(l, k * job->slice.n, sizeof(float), 64);
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &job->slice, r->stages[s].child_fragments[c]);
+        job->received[c] = c == job->own_child ? NULL : lay(l, n_bytes, 1, 64);
     }
+    const bool top = ls_reducer_is_top(r, s), packs = ls_reducer_packs(r, &job->slice);
+    const size_t n_pieces = job->slice.sparse >= 0 ? ls_reducer_n_pieces(r, &job->slice) : 0;
+    job->words = lay(l, top ? n_pieces : 0, sizeof *job->words, 64);
+    job->starts = lay(l, n_pieces * (size_t)job->n_children, sizeof *job->starts, 64);
+    job->packed = packs && job->n_children > 0 ? lay(l, ls_reducer_params_bytes(r, &job->slice), 1, 64) : NULL;
     for (int i = 0; i < job->n_outs; i++) {
         ls_out *out = &job->outs[i];
         bool in_place = s == 0 && out->job >= 0;
-        out->sending = in_place ? NULL : lay(l, (size_t)r->stages[s].n_fragments * out->slice.n, sizeof(float), 64);
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->stages[s].n_fragments);
+        out->sending = in_place ? NULL : lay(l, n_bytes, 1, 64);
+        out->starts = lay(l, out->slice.sparse >= 0 ? ls_reducer_n_pieces(r, &out->slice) : 0, sizeof(uint32_t), 64);
+        out->receiving = packs && out->job < 0 ? lay(l, ls_reducer_params_bytes(r, &out->slice), 1, 64) : NULL;
         if (out->job >= 0) {
             ls_job *above = &r->stages[s + 1].jobs[out->job];
             above->received[above->own_child] = out->sending;
         }
     }
-    job->reduced = ls_reducer_is_top(r, s) && r->o.n_norms > 0 ? lay(l, job->slice.n, sizeof(float), 64) : NULL;
+    job->reduced = top && r->o.n_norms > 0 ? lay(l, job->slice.n, sizeof(float), 64) : NULL;
 }
 
 /* Buffers of this rank alone: the highest level first, since a job's own fragments are laid out by the one below. */
 static void lay_private(ls_reducer *r, layout *l) {
     int n_scratch = 0;
+    size_t n_unpacked = 0;
     for (int s = r->levels.n; s >= 0; s--) {
+        size_t n = r->o.wire_bfloat16 || r->o.n_sparse > 0 ? (size_t)r->stages[s].sum.n_leaves : 0;
+        n_unpacked = s > 0 && n > n_unpacked ? n : n_unpacked;
         n_scratch = r->stages[s].sum.n_scratch > n_scratch ? r->stages[s].sum.n_scratch : n_scratch;
         for (int i = 0; i < r->stages[s].n_jobs; i++) {
             lay_job(r, l, &r->stages[s].jobs[i]);
         }
     }
+    r->zeros = lay(l, LS_REDUCE_CHUNK, sizeof(float), 64);
     for (int i = 0; i < r->o.n_threads; i++) {
         r->work[i].scratch = lay(l, (size_t)n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
+        r->work[i].unpacked = lay(l, n_unpacked * LS_REDUCE_CHUNK, sizeof(float), 64);
     }
 }
 
-/* A message of n floats. An empty one (of a group without lanes) still says that the group has done with the bucket. */
-static size_t bytes_of(size_t n_floats) {
-    return n_floats * sizeof(float);
-}
-
-/* Two messages a part and a child: fragments up, new parameters down. Two ranks meet on one level only, so that the tag
- * needs to tell no more than bucket and direction. */
+/* Two messages a part and a child: fragments up, new parameters down. An empty one (of a group without lanes) still
+ * says that the group has done with the bucket. Two ranks meet on one level only, so that the tag needs to tell no more
+ * than bucket and direction. */
 static void describe_job(ls_reducer *r, ls_job *job) {
     int s = job->level, tag = 2 * job->slice.bucket;
     const ls_slice *from = &job->slice;
     for (int c = 0; c < job->n_children; c++) {
         job->fragments[c] = job->params[c] = -1;
         if (c != job->own_child) {
-            size_t k = (size_t)r->stages[s].child_fragments[c];
-            job->fragments[c] =
-                ls_exchange_receive(r->slices, job->agents[c], tag, job->received[c], bytes_of(k * from->n));
-            job->params[c] =
-                ls_exchange_send(r->slices, job->agents[c], tag + 1, r->params + from->first, bytes_of(from->n));
+            size_t n_bytes = ls_reducer_fragments_bytes(r, from, r->stages[s].child_fragments[c]);
+            job->fragments[c] = ls_exchange_receive(r->slices, job->agents[c], tag, job->received[c], n_bytes);
+            job->params[c] = job->packed != NULL
+                                 ? ls_exchange_send_some(r->slices, job->agents[c], tag + 1, job->packed)
+                                 : ls_exchange_send(r->slices, job->agents[c], tag + 1, r->params + from->first,
+                                                    ls_reducer_params_bytes(r, from));
         }
     }
     for (int i = 0; i < job->n_outs; i++) {
         ls_out *out = &job->outs[i];
-        size_t k = (size_t)r->stages[s].n_fragments;
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->stages[s].n_fragments);
+        void *to = out->receiving != NULL ? (void *)out->receiving : r->params + out->slice.first;
         out->fragments = out->params = -1;
         if (out->job < 0) {
-            out->fragments = ls_exchange_send(r->slices, out->agent, tag, out->sending, bytes_of(k * out->slice.n));
-            out->params = ls_exchange_receive(r->slices, out->agent, tag + 1, r->params + out->slice.first,
-                                              bytes_of(out->slice.n));
+            out->fragments = out->slice.sparse >= 0
+                                 ? ls_exchange_send_some(r->slices, out->agent, tag, out->sending)
+                                 : ls_exchange_send(r->slices, out->agent, tag, out->sending, n_bytes);
+            out->params =
+                ls_exchange_receive(r->slices, out->agent, tag + 1, to, ls_reducer_params_bytes(r, &out->slice));
         }
     }
 }
@@ -241,7 +254,7 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
     r->schedule = schedule_of(r, t->rank, r->o.lanes_at_once);
     r->gradients = ls_xcalloc((size_t)t->n_local, sizeof *r->gradients);
     /* Not a multiple of a page, so that the same element of several slots does not fall on one cache set. */
-    r->stride = ls_align_up(r->o.n_reduced, LS_REDUCE_GRAIN) + 5 * LS_REDUCE_GRAIN;
+    r->stride = ls_align_up(r->o.n_gradient, LS_REDUCE_GRAIN) + 5 * LS_REDUCE_GRAIN;
 
     layout l = {NULL, 0, false};
     lay_shared(r, &l, schedules);
@@ -302,7 +315,7 @@ void ls_reducer_free(ls_reducer *r) {
     ls_shared_release(&r->shared);
     void *const blocks[] = {r->stages,
                             r->gradients,
-                            (void *)r->raw,
+                            r->raw,
                             r->work,
                             r->private_memory,
                             r->verdict_rows,
@@ -313,7 +326,8 @@ void ls_reducer_free(ls_reducer *r) {
                             r->segment_chunks,
                             r->bucket_chunks,
                             (void *)r->o.buckets,
-                            (void *)r->o.segments};
+                            (void *)r->o.segments,
+                            (void *)r->o.sparse};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         free(blocks[i]);
     }

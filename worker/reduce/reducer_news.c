@@ -69,6 +69,7 @@ void ls_news_swap(ls_reducer *r, ls_news *news) {
         }
     }
     ls_wait w = ls_wait_begin(r->team->progress, r->team->oversubscribed);
+    w.account = &r->times.network_ns;
     for (int s = 0; s < news->n_levels; s++) {
         const ls_news_level *v = &news->levels[s];
         for (int i = 0; i < v->n_send; i++) {

@@ -37,6 +37,7 @@ typedef struct ls_slice {
     int bucket;
     size_t first, n;
     int chunk, n_chunks;
+    int sparse; /* the sparse range that it is of; -1: none. It then begins at a whole chunk of the range */
 } ls_slice;
 
 /* What goes up from a job: the group's fragments of a part of the next level, to the part's agent in the group above.
@@ -46,7 +47,11 @@ typedef struct ls_out {
     int agent;
     int fragments, params; /* messages: sent, received; -1 when this rank is the agent */
     int job;               /* the agent is this rank: its job in the level above; else -1 */
-    float *sending;        /* (fragments of the group, n); NULL from a node to this rank itself, which adds in place */
+    char *sending;         /* NULL from a node to this rank itself, which adds in place. (fragments of the group, n)
+                              elements of the wire; of a sparse slice a word a piece, then (blocks, fragments of the
+                              group, LS_REDUCE_BLOCK) elements */
+    uint32_t *starts;      /* sparse: (pieces) blocks of the message before the piece's */
+    char *receiving;       /* packed parameters: as ls_job.packed; else NULL */
 } ls_out;
 
 /* A part that this rank adds for its group of that level (levels.h): the node at level 0, all nodes at the highest,
@@ -57,11 +62,15 @@ typedef struct ls_job {
     int n_children, own_child; /* 0 at level 0 */
     int *agents;               /* (n_children) */
     int *fragments, *params;   /* (n_children) messages: received, sent */
-    float **received;          /* (n_children) (fragments of the child, n); the own child's is an out's `sending` */
+    char **received;           /* (n_children) what each child sends, as ls_out.sending, which the own child's is */
     int own_job;               /* in the level below; -1 at level 0 */
     int n_outs;                /* 0 at the highest level */
     ls_out *outs;              /* (n_outs) */
     float *reduced;            /* highest level, two phases: (n) */
+    /* sparse slices */
+    uint64_t *words;  /* (pieces) blocks that any lane has in this step; at the highest level */
+    uint32_t *starts; /* (n_children, pieces) blocks of the message before the piece's */
+    char *packed;     /* words and (blocks, LS_REDUCE_BLOCK) parameters, sent; NULL: parameters are sent whole */
 } ls_job;
 
 /* The jobs of one level, in bucket order, and how far they are in this step. */
@@ -93,8 +102,9 @@ typedef struct ls_news {
 typedef struct ls_work {
     const float **leaf, **sum; /* pointers of one chunk */
     float *scratch;            /* (n_scratch of the largest sum, LS_REDUCE_CHUNK) */
+    float *unpacked;           /* (fragments received, LS_REDUCE_CHUNK), where they cannot be used as they are */
     size_t non_finite_at;      /* lowest so far in this step */
-    char padding[LS_EXCHANGE_UNIT - 32];
+    char padding[LS_EXCHANGE_UNIT - 40];
 } ls_work;
 
 struct ls_reducer {
@@ -125,8 +135,9 @@ struct ls_reducer {
 
     /* adding */
     int n_raw;
-    const float **raw;                  /* (n_raw) this node's fragments, bases in the shared gradient slots */
+    float **raw;                        /* (n_raw) this node's fragments, bases in the shared gradient slots */
     ls_work *work;                      /* (n_threads) */
+    float *zeros;                       /* (LS_REDUCE_CHUNK) */
     ls_stage *stages;                   /* (levels.n + 1) */
     ls_exchange *slices, *mail, *moves; /* of gradients and parameters; of news; of optimizer slots */
     ls_news verdicts, norms;
@@ -142,12 +153,25 @@ struct ls_reducer {
     int n_left;     /* jobs to collect, and to return */
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
-    int64_t wait_ns, wait_mark;
+    ls_reducer_times times;
 };
 
 /* reducer_slices.c: pure */
 void ls_reducer_cut(ls_reducer *r); /* chunks and jobs, without memory or messages */
 ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int level, size_t part);
+
+/* reducer_pieces.c. Pieces of a slice: chunks of LS_REDUCE_CHUNK floats from its start or, where chunks have norms,
+ * those. */
+size_t ls_reducer_n_pieces(const ls_reducer *r, const ls_slice *s);
+size_t ls_reducer_fragments_bytes(const ls_reducer *r, const ls_slice *s, int n_fragments); /* at most, of a message */
+size_t ls_reducer_params_bytes(const ls_reducer *r, const ls_slice *s);                     /* the same */
+bool ls_reducer_packs(const ls_reducer *r, const ls_slice *s); /* only changed blocks of the parameters are sent */
+void ls_reducer_count_received(ls_reducer *r, ls_job *job);    /* all that the job adds is there */
+void ls_reducer_send_up(ls_reducer *r, ls_job *job);
+void ls_reducer_unpack_params(ls_reducer *r, ls_job *job); /* what came for the job's outs */
+void ls_reducer_send_down(ls_reducer *r, ls_job *job);
+void ls_reducer_apply(ls_reducer *r, ls_job *job); /* the highest level: adds, and in one phase applies */
+void ls_reducer_apply_kept(ls_reducer *r, ls_job *job);
 
 /* reducer_memory.c */
 ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) LS_MUST_CHECK;

@@ -4,10 +4,23 @@
 #include "common/memory.h"
 #include "worker/reduce/reducer_private.h"
 
-/* Cut at grains, or at chunks where chunks have norms. */
+/* The sparse range that a bucket is of, or -1. */
+static int sparse_of(const ls_reducer *r, int bucket) {
+    for (int k = 0; k < r->o.n_sparse; k++) {
+        const ls_sparse *s = &r->o.sparse[k];
+        size_t first = r->o.buckets[bucket], last = r->o.buckets[bucket + 1], end = s->first + s->n;
+        if (first < last && first < end && last > s->first) {
+            LS_ASSERT(first >= s->first && last <= end && (first - s->first) % LS_REDUCE_CHUNK == 0);
+            return k;
+        }
+    }
+    return -1;
+}
+
+/* Cut at grains, or at chunks where chunks have norms or words. */
 ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int level, size_t part) {
     size_t lo, hi;
-    ls_slice s = {.bucket = bucket};
+    ls_slice s = {.bucket = bucket, .sparse = sparse_of(r, bucket)};
     if (r->o.n_norms > 0) {
         size_t from = (size_t)r->bucket_chunks[bucket], n = (size_t)r->bucket_chunks[bucket + 1] - from;
         ls_levels_cut(&r->levels, level, part, n, &lo, &hi);
@@ -15,6 +28,11 @@ ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int level, size_t par
         s.n_chunks = (int)(hi - lo);
         s.first = r->chunks[from + lo];
         s.n = r->chunks[from + hi] - s.first;
+    } else if (s.sparse >= 0) {
+        size_t from = r->o.buckets[bucket], last = r->o.buckets[bucket + 1];
+        ls_levels_cut(&r->levels, level, part, (last - from + LS_REDUCE_CHUNK - 1) / LS_REDUCE_CHUNK, &lo, &hi);
+        s.first = from + lo * LS_REDUCE_CHUNK;
+        s.n = hi == lo ? 0 : (from + hi * LS_REDUCE_CHUNK < last ? from + hi * LS_REDUCE_CHUNK : last) - s.first;
     } else {
         size_t from = r->o.buckets[bucket], n = (r->o.buckets[bucket + 1] - from) / LS_REDUCE_GRAIN;
         ls_levels_cut(&r->levels, level, part, n, &lo, &hi);

@@ -16,6 +16,7 @@ static void pause_and_poke(ls_reducer *r, ls_wait *w) {
 static void wait_lines(ls_reducer *r, size_t offset, uint64_t goal) {
     const ls_team *t = r->team;
     ls_wait w = ls_wait_begin(t->progress, t->oversubscribed);
+    w.account = &r->times.late_ns;
     for (int l = 0; l < t->n_local; l++) {
         const _Atomic uint64_t *counter = (const void *)((const char *)&r->lines[l] + offset);
         ls_wait_for(&w, t->node_first[t->node] + l, false);
@@ -28,6 +29,7 @@ static void wait_lines(ls_reducer *r, size_t offset, uint64_t goal) {
 
 static void wait_head(ls_reducer *r, _Atomic uint64_t *counter, uint64_t goal) {
     ls_wait w = ls_wait_begin(r->team->progress, r->team->oversubscribed);
+    w.account = &r->times.network_ns;
     ls_wait_for(&w, r->team->node_first[r->team->node], true);
     while (atomic_load_explicit(counter, memory_order_acquire) < goal) {
         pause_and_poke(r, &w);
@@ -138,9 +140,6 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
     }
     *verdict = (ls_reducer_verdict){(ls_status)all.status, all.status_rank, (unsigned)all.flags,
                                     (size_t)all.non_finite_at, r->verdict_rows};
-    int64_t waited = atomic_load_explicit(&t->progress->wait_ns, memory_order_relaxed);
-    r->wait_ns += waited - r->wait_mark;
-    r->wait_mark = waited;
     ls_progress_alive(t->progress);
 }
 

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "common/memory.h"
+#include "worker/plan/bf16.h"
 
 enum { SHAPE_ANY, SHAPE_2, SHAPE_3_LEFT, SHAPE_3_RIGHT, SHAPE_4 };
 
 static int shape_of(const ls_sum *s) {
     const ls_sum_op *o = s->ops;
-    if (s->n_out != 1) {
+    if (s->n_out != 1 || s->bfloat16) {
         return SHAPE_ANY;
     }
     if (s->n_leaves == 2) {
@@ -44,8 +45,8 @@ static int claim(ls_sum *s, bool *busy, int a, int b) {
     return s->n_leaves + i;
 }
 
-void ls_sum_init(ls_sum *s, int n_lanes, const ls_branch *leaves, int n_leaves) {
-    *s = (ls_sum){.n_leaves = n_leaves};
+void ls_sum_init(ls_sum *s, int n_lanes, const ls_branch *leaves, int n_leaves, bool bfloat16) {
+    *s = (ls_sum){.n_leaves = n_leaves, .bfloat16 = bfloat16};
     size_t n = (size_t)n_leaves;
     s->ops = ls_xcalloc(n, sizeof *s->ops);
     s->out = ls_xcalloc(n, sizeof *s->out);
@@ -70,6 +71,13 @@ void ls_sum_init(ls_sum *s, int n_lanes, const ls_branch *leaves, int n_leaves) 
             s->n_out--;
         }
     }
+    for (int i = 0; bfloat16 && i < s->n_out; i++) {
+        if (s->out[i] < n_leaves) { /* nothing to add to it; it is rounded all the same */
+            int dst = claim(s, busy, s->out[i], s->out[i]);
+            s->ops[s->n_ops++] = (ls_sum_op){dst, s->out[i], -1};
+            s->out[i] = dst;
+        }
+    }
     s->shape = shape_of(s);
     free(busy);
 }
@@ -90,6 +98,54 @@ static void add(float *dst, const float *a, const float *b, size_t n) {
 #pragma GCC ivdep
     for (size_t i = 0; i < n; i++) {
         dst[i] = a[i] + b[i];
+    }
+}
+
+/* To what bfloat16 can say. */
+static inline float rounded(float x) {
+    return ls_bf16_to_f32(ls_bf16_from_f32(x));
+}
+
+static void add_rounded(float *dst, const float *a, const float *b, size_t n) {
+#pragma GCC ivdep
+    for (size_t i = 0; i < n; i++) {
+        dst[i] = rounded(rounded(a[i]) + rounded(b[i]));
+    }
+}
+
+static void copy_rounded(float *restrict dst, const float *restrict a, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        dst[i] = rounded(a[i]);
+    }
+}
+
+void ls_sum_merge(float *restrict dst, const float *restrict src, size_t n, bool bfloat16) {
+    if (bfloat16) {
+        add_rounded(dst, dst, src, n);
+    } else {
+        add(dst, dst, src, n);
+    }
+}
+
+void ls_sum_pack(uint16_t *restrict to, const float *restrict from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = ls_bf16_from_f32(from[i]);
+    }
+}
+
+void ls_sum_unpack(float *restrict to, const uint16_t *restrict from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        to[i] = ls_bf16_to_f32(from[i]);
+    }
+}
+
+static void run_op(const ls_sum *s, ls_sum_op o, float *dst, const float *a, const float *b, size_t n) {
+    if (o.b < 0) {
+        copy_rounded(dst, a, n);
+    } else if (s->bfloat16) {
+        add_rounded(dst, a, b, n);
+    } else {
+        add(dst, a, b, n);
     }
 }
 
@@ -124,8 +180,8 @@ void ls_sum_run(const ls_sum *s, const float *const *leaf, size_t n, float *scra
     }
     for (int i = 0; i < s->n_ops; i++) {
         ls_sum_op o = s->ops[i];
-        add(scratch + (size_t)(o.dst - s->n_leaves) * stride, reg(s, leaf, scratch, stride, o.a),
-            reg(s, leaf, scratch, stride, o.b), n);
+        run_op(s, o, scratch + (size_t)(o.dst - s->n_leaves) * stride, reg(s, leaf, scratch, stride, o.a),
+               o.b >= 0 ? reg(s, leaf, scratch, stride, o.b) : NULL, n);
     }
     for (int i = 0; i < s->n_out; i++) {
         out[i] = reg(s, leaf, scratch, stride, s->out[i]);

@@ -84,7 +84,7 @@ static void reduce(int n_lanes, int n_ranks, int at_once, int n_local, float *ou
             }
         }
         ls_sum sum;
-        ls_sum_init(&sum, n_lanes, mine, n_mine);
+        ls_sum_init(&sum, n_lanes, mine, n_mine, false);
         partial[node] = calloc((size_t)sum.n_scratch * ELEMS + 1, sizeof(float));
         ls_sum_run(&sum, leaf, ELEMS, partial[node], ELEMS, sums);
         for (int k = 0; k < sum.n_out; k++) {
@@ -94,7 +94,7 @@ static void reduce(int n_lanes, int n_ranks, int at_once, int n_local, float *ou
         ls_sum_release(&sum);
     }
     ls_sum root;
-    ls_sum_init(&root, n_lanes, all, n_all);
+    ls_sum_init(&root, n_lanes, all, n_all, false);
     assert_int_equal(root.n_out, 1);
     float scratch[MAX_LANES * ELEMS];
     const float *result;
