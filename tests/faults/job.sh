@@ -4,6 +4,7 @@
 #
 # recurrent.json: the same on the digits' rows as sequences, through every recurrent layer: masks, states kept between
 # batches, both directions, dropout.
+# table.json: pixels as numbers of rows of a table, large enough for its gradient to be reduced by rows.
 # tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
 # one number of ranks from another: convolution, batch normalisation, two dropouts.
 # shellcheck shell=bash disable=SC2034  # what is set here is for the reader of this file
@@ -68,6 +69,10 @@ write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]'
     "$(layer GRU gru_after '"units": 10, "return_sequences": true, "stateful": true')" \
     "$(layer SimpleRNN elman '"units": 9, "return_sequences": true, "go_backwards": true')" \
     "$(layer Jordan jordan '"units": 10, "hidden_units": 7')" "$(layer Dense class '"units": 10, "activation": "softmax"')"
+write_job table.json "$input" "$(layer Reshape numbers '"target_shape": [64]')" \
+    "$(layer Embedding table '"input_dim": 1200, "output_dim": 20')" "$(layer Flatten flat)" \
+    "$(layer Dense class '"units": 10, "activation": "softmax"')"
+numbers=(--set data.scale=70 --set data.offset=0)
 sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}'
 
 # complain TEXT [FILE]: a check failed; the file tells more.

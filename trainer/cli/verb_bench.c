@@ -14,23 +14,24 @@
 static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
     "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--convolution auto|direct]\n"
-    "                [--plugin FILE.so]... [--profile]\n"
-    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up. "
-    "--profile adds a table\n"
-    "of the time of each operation to standard error.\n";
+    "                [--wire float32|bfloat16] [--dense] [--plugin FILE.so]... [--profile]\n"
+    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n"
+    "--wire: as what gradients go between nodes. --dense: all rows of embedding tables are reduced, not just those\n"
+    "that were used. --profile adds a table of the time of each operation to standard error.\n";
 
 typedef struct {
     const char *model, *optimizer, *loss;
     int64_t batch, lanes, threads, bucket_kb;
-    int precision, convolution;
-    bool profile;
+    int precision, convolution, wire;
+    bool profile, dense;
     double seconds;
     char **plugins; /* [n_plugins] */
     size_t n_plugins;
 } arguments;
 
 static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
-    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION, PLUGIN, PROFILE };
+    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION };
+    enum { WIRE = CONVOLUTION + 1, DENSE, PLUGIN, PROFILE };
     static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
                                             {"seconds", required_argument, NULL, SECONDS},
                                             {"precision", required_argument, NULL, PRECISION},
@@ -41,6 +42,8 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
                                             {"bucket-kb", required_argument, NULL, BUCKET},
                                             {"convolution", required_argument, NULL, CONVOLUTION},
                                             {"plugin", required_argument, NULL, PLUGIN},
+                                            {"wire", required_argument, NULL, WIRE},
+                                            {"dense", no_argument, NULL, DENSE},
                                             {"profile", no_argument, NULL, PROFILE},
                                             {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
@@ -63,6 +66,8 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
                 LS_TRY(ls_option_choice("--convolution", optarg, convolutions, 2, &a->convolution, err));
                 break;
             case PLUGIN: a->plugins[a->n_plugins++] = optarg; break;
+            case WIRE: LS_TRY(ls_option_choice("--wire", optarg, precisions, 2, &a->wire, err)); break;
+            case DENSE: a->dense = true; break;
             case PROFILE: a->profile = true; break;
             case 'h': fputs(usage, stdout); exit(0);
             default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
@@ -154,6 +159,8 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
                                .direct_convolution = a->convolution == 1,
                                .seed = 1,
                                .bucket_bytes = (size_t)a->bucket_kb << 10,
+                               .dense_tables = a->dense,
+                               .wire_bfloat16 = a->wire == 1,
                                .n_threads = (int)a->threads};
         s = ls_engine_create(&engine, team, model, &compile, &o, err);
     }

@@ -167,6 +167,8 @@ static ls_status create_engine(ls_fit *f, ls_err *err) {
         .lanes = (int)f->job.lanes,
         .compute = f->job.bfloat16 ? LS_BF16 : LS_F32,
         .direct_convolution = f->job.direct_convolution,
+        .dense_tables = !f->job.sparse,
+        .wire_bfloat16 = f->job.wire_bfloat16,
         .seed = (uint64_t)f->job.seed,
         .bucket_bytes = (size_t)(f->job.bucket_mb * 1e6),
         .n_threads = (int)f->job.threads,

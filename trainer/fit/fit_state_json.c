@@ -46,6 +46,7 @@ char *ls_fit_state_text(const ls_fit *f) {
     json_object_set_new(s, "ranks", json_integer(f->team->size));
     json_object_set_new(s, "bfloat16", json_boolean(f->job.bfloat16));
     json_object_set_new(s, "direct_convolution", json_boolean(f->job.direct_convolution));
+    json_object_set_new(s, "wire_bfloat16", json_boolean(f->job.wire_bfloat16));
     json_object_set_new(s, "isa", json_string(ls_dnn_isa()));
     json_object_set_new(s, "onednn", json_string(ls_dnn_version()));
     json_object_set_new(s, "lockstep", json_string(LOCKSTEP_VERSION));
@@ -225,9 +226,10 @@ static ls_status check_same_run(ls_fit *f, ls_json state, ls_err *err) {
 static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
     const char *isa = ls_dnn_isa();
     int64_t ranks = f->team->size;
-    bool direct = f->job.direct_convolution;
+    bool direct = f->job.direct_convolution, wire = f->job.wire_bfloat16;
     LS_TRY(ls_json_get_string(state, "isa", &isa, err));
     LS_TRY(ls_json_get_bool(state, "direct_convolution", &direct, err));
+    LS_TRY(ls_json_get_bool(state, "wire_bfloat16", &wire, err));
     LS_TRY(ls_json_get_int(state, "ranks", 1, INT64_MAX, &ranks, err));
     char text[400];
     if (f->chief && strcmp(isa, ls_dnn_isa()) != 0) {
@@ -237,12 +239,19 @@ static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
                  isa, ls_dnn_isa());
         ls_report_warning(f->report, text);
     }
-    if (f->chief && direct != f->job.direct_convolution) {
-        snprintf(text, sizeof text,
-                 "the checkpoint was written with distribute.convolution \"%s\", the job has \"%s\": training goes on, "
-                 "but the bits will not be those of an uninterrupted run",
-                 direct ? "direct" : "auto", direct ? "auto" : "direct");
-        ls_report_warning(f->report, text);
+    const struct {
+        const char *key, *was, *is;
+    } words[] = {{"convolution", direct ? "direct" : "auto", f->job.direct_convolution ? "direct" : "auto"},
+                 {"wire", wire ? "bfloat16" : "float32", f->job.wire_bfloat16 ? "bfloat16" : "float32"}};
+    for (size_t i = 0; f->chief && i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(words[i].was, words[i].is) != 0) {
+            snprintf(
+                text, sizeof text,
+                "the checkpoint was written with distribute.%s \"%s\", the job has \"%s\": training goes on, but the "
+                "bits will not be those of an uninterrupted run",
+                words[i].key, words[i].was, words[i].is);
+            ls_report_warning(f->report, text);
+        }
     }
     if (f->chief && f->job.lanes == 0 && ranks != f->team->size) {
         snprintf(

@@ -37,7 +37,7 @@ static const struct {
     {"data", {"train", "validation", "validation_split", "scale", "offset"}},
     {"compile", {"loss", "metrics", "weighted_metrics", "optimizer", "loss_weights"}},
     {"fit", {"class_weight", "callbacks"}},
-    {"distribute", {"precision", "convolution"}},
+    {"distribute", {"precision", "convolution", "wire"}},
     {"checkpoint", {NULL}},
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
@@ -176,10 +176,12 @@ static ls_status read_rest(ls_job *job, ls_json root, ls_err *err) {
     ls_json compile = ls_json_member(root, "compile"), fit = ls_json_member(root, "fit");
     static const char *const convolutions[] = {"auto", "direct"};
     ls_json distribute = ls_json_member(root, "distribute");
-    int precision = 0, convolution = 0;
+    int precision = 0, convolution = 0, wire = 0;
     LS_TRY(ls_json_get_choice(distribute, "precision", precisions, 3, &precision, err));
     LS_TRY(ls_json_get_choice(distribute, "convolution", convolutions, 2, &convolution, err));
+    LS_TRY(ls_json_get_choice(distribute, "wire", precisions, 2, &wire, err));
     job->bfloat16 = precision > 0;
+    job->wire_bfloat16 = wire > 0;
     job->direct_convolution = convolution == 1;
     job->loss = ls_json_member(compile, "loss");
     job->metrics = ls_json_member(compile, "metrics");
@@ -353,6 +355,8 @@ ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
     }
     json_object_set_new(section_of(root, "distribute"), "precision",
                         json_string(job->bfloat16 ? "bfloat16" : "float32"));
+    json_object_set_new(section_of(root, "distribute"), "wire",
+                        json_string(job->wire_bfloat16 ? "bfloat16" : "float32"));
     json_object_set_new(section_of(root, "distribute"), "convolution",
                         json_string(job->direct_convolution ? "direct" : "auto"));
     *text = json_dumps(root, JSON_INDENT(2));

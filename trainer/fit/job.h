@@ -12,7 +12,8 @@
  *                writes them; one for all outputs, a list, or an object by output name
  *   fit          see LS_JOB_LIST; and class_weight {"0": 1.0, "1": 5.0}, callbacks (trainer/fit/callback.h)
  *   distribute   see LS_JOB_LIST; and precision "float32" or "bfloat16", convolution "auto" (3x3 convolutions by
- *                Winograd's algorithm where it pays: worker/ops/winograd.h) or "direct"
+ *                Winograd's algorithm where it pays: worker/ops/winograd.h) or "direct", wire "float32" or "bfloat16"
+ *                (as what gradients go between nodes: worker/reduce/reducer.h)
  *   checkpoint   see LS_JOB_LIST
  *   plugins      shared objects that add losses, metrics, layers and callbacks (common/lockstep_plugin.h): a list of
  *                paths or of {"path", "config"}
@@ -42,6 +43,8 @@
       "equal parts of a batch that make the bits independent of the ranks; 0: off")                   \
     X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")          \
     X(distribute, bucket_mb, REAL, 0, 0, 65536, "gradients that travel together; 0: chosen")          \
+    X(distribute, sparse, BOOL, 1, 0, 1,                                                              \
+      "of a large embedding table, just the rows that a batch used are added and sent")               \
     X(distribute, verify_every, INT, 500, 0, LS_JOB_MAX,                                              \
       "steps between two comparisons of the ranks' weights; 0: never")                                \
     X(distribute, watchdog_seconds, REAL, 60, 0, 1e9,                                                 \
@@ -69,7 +72,7 @@ typedef struct ls_job {
     double scale, offset; /* NAN: as the data file says */
     ls_json loss, metrics, weighted_metrics, optimizer, loss_weights, callbacks;
     ls_json plugins; /* a list of paths or of {"path", "config"}; paths count from folder */
-    bool bfloat16, direct_convolution;
+    bool bfloat16, direct_convolution, wire_bfloat16;
     size_t n_class_weights; /* 0: none */
     double *class_weight;   /* [n_class_weights], 1 where the job says nothing */
 #define X(section, key, kind, standard, least, most, what) ls_job_##kind key;

@@ -148,7 +148,12 @@ static void list_segments(ls_engine *e) {
         if (s->offset >= e->arena->n_reduced) {
             break;
         }
-        segment g = {.first = s->offset, .weight = w, .statistic = w->role == LS_WEIGHT_STAT, .clip = 1.0f, .trust = 1};
+        segment g = {.first = s->offset,
+                     .weight = w,
+                     .sparse = s->sparse,
+                     .statistic = w->role == LS_WEIGHT_STAT,
+                     .clip = 1.0f,
+                     .trust = 1};
         if (e->compile != NULL && e->compile->optimizer.class_->trust != NULL) {
             const ls_optimizer *o = &e->compile->optimizer;
             g.decay = ls_optimizer_excludes(o->no_decay, w) ? 0 : o->weight_decay;
@@ -183,12 +188,15 @@ static void cut_buckets(ls_engine *e) {
         if (s->statistic) {
             continue;
         }
-        if (s->last - s->first > want) { /* starts its own buckets */
+        if (s->sparse || s->last - s->first > want) { /* starts its own buckets */
             if (s->first > begin) {
                 LS_PUSH(e->buckets, e->n_buckets, cap, s->first);
             }
             for (size_t at = s->first + want; at < s->last; at += want) {
                 LS_PUSH(e->buckets, e->n_buckets, cap, at);
+            }
+            if (s->sparse) { /* and has them to itself */
+                LS_PUSH(e->buckets, e->n_buckets, cap, s->last);
             }
         } else if (s->last - begin >= want) {
             LS_PUSH(e->buckets, e->n_buckets, cap, s->last);
@@ -201,18 +209,40 @@ static void cut_buckets(ls_engine *e) {
     e->bucket_done = ls_xcalloc((size_t)e->n_buckets + 1, sizeof *e->bucket_done);
 }
 
+/* The ranges of sparse weights, into `out` (n_segments); how many. */
+static int list_sparse(const ls_engine *e, ls_sparse *out) {
+    const ls_optimizer *o = e->compile != NULL ? &e->compile->optimizer : NULL;
+    int n = 0;
+    for (int k = 0; !e->options.inference && k < e->n_segments; k++) {
+        const segment *s = &e->segments[k];
+        const ls_regularizer *r = &s->weight->regularizer;
+        if (s->sparse) {
+            bool idle =
+                o->class_->idle != NULL && o->class_->idle(o) && o->weight_decay <= 0 && r->l1 == 0 && r->l2 == 0;
+            out[n++] = (ls_sparse){s->first, s->last - s->first, e->arena->slot[s->weight->id].marks, idle};
+        }
+    }
+    return n;
+}
+
 static ls_status make_reducer(ls_engine *e, ls_err *err) {
     size_t *bounds = ls_xcalloc((size_t)e->n_segments + 1, sizeof *bounds);
     for (int k = 0; k < e->n_segments; k++) {
         bounds[k] = e->segments[k].first;
     }
     bounds[e->n_segments] = e->arena->n_reduced;
+    ls_sparse *sparse = ls_xcalloc((size_t)e->n_segments + 1, sizeof *sparse);
+    int n_sparse = list_sparse(e, sparse);
     bool norms = e->compile != NULL && !e->options.inference && ls_engine_needs_norms(e);
     ls_reducer_options o = {.n_lanes = e->n_lanes,
                             .lanes_at_once = e->n_contexts,
                             .n_threads = e->n_contexts * e->plan_threads,
                             .n_params = e->arena->n_total,
                             .n_reduced = e->options.inference ? 0 : e->arena->n_reduced,
+                            .n_gradient = e->options.inference ? 0 : e->arena->n_gradient,
+                            .n_sparse = n_sparse,
+                            .sparse = sparse,
+                            .wire_bfloat16 = e->options.wire_bfloat16,
                             .n_buckets = e->options.inference ? 0 : e->n_buckets,
                             .buckets = e->buckets,
                             .n_slots = e->options.inference ? 0 : ls_optimizer_n_slots(&e->compile->optimizer),
@@ -226,6 +256,7 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
                             .context = e};
     ls_status s = ls_reducer_create(&e->reducer, e->team, &o, err);
     free(bounds);
+    free(sparse);
     return s;
 }
 
@@ -357,6 +388,7 @@ ls_status ls_engine_create(ls_engine **out, ls_team *team, ls_model *model, cons
     e->options = *options;
     e->options.eval_batch = options->eval_batch > 0 ? options->eval_batch : options->batch;
     e->arena = ls_arena_create(model);
+    e->arena->sparse = !options->inference && !options->dense_tables;
     e->rank_outputs = ls_xcalloc((size_t)model->n_outputs + 1, sizeof *e->rank_outputs);
     e->weights_epoch = 1;
     if (compile != NULL) {

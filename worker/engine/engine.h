@@ -38,7 +38,10 @@ typedef struct ls_engine_options {
     int n_threads;                       /* 0: from the cores that this rank is bound to */
     int64_t last_batch, last_eval_batch; /* the sizes of the last batches of an epoch, so that their plans are compiled
                                             beforehand; 0: as the others */
-    bool inference;                      /* no training plans, no optimizer */
+    bool dense_tables;  /* gradients of embedding tables are added whole, not just the rows that were used; the bits
+                           are the same */
+    bool wire_bfloat16; /* gradients are rounded to bfloat16, which is how they go between nodes (reducer.h) */
+    bool inference;     /* no training plans, no optimizer */
     bool input_gradients;
     bool sample_weights; /* the feed has one weight a sample and output */
 } ls_engine_options;

@@ -41,6 +41,7 @@ typedef struct {
     float clip;   /* factor for this step; 1: none */
     double trust; /* LARS, LAMB: ratio for this step; else 1 */
     double decay; /* LARS, LAMB: weight decay */
+    bool sparse;  /* plan/arena.h */
     bool adapts;  /* LARS, LAMB: not excluded from adaptation */
 } segment;
 

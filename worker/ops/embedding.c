@@ -2,14 +2,16 @@
  * Embedding: rows of a table.
  *
  * A number outside the table gives a row of NaN, so that the step's verdict names the trouble instead of a model that
- * learns from the wrong row. The gradient is dense: it is zeroed and the rows that were used are added in the order of
- * the batch, whichever thread adds which columns.
+ * learns from the wrong row. Gradients of the rows that were used are added in the order of the batch, whichever thread
+ * adds which columns. A small table's gradient is zeroed whole; of a large one just the blocks that the last batch had
+ * marked are, and those of this batch's rows are marked (plan.h).
  */
 #include <math.h>
 #include <stdlib.h>
 
 #include "common/memory.h"
 #include "worker/ops/ops_common.h"
+#include "worker/plan/arena.h"
 
 enum { COLUMNS = 64 }; /* of the table that one thread takes at a time in the gradient */
 
@@ -77,10 +79,41 @@ static void forward_kernel(const ls_call *call, const ls_run *run) {
     ls_ops_parallel(run->n_threads, s->n, chunk ? chunk : 1, look_up, &w);
 }
 
+/* Blocks that were written to become zero. */
+static void clear_marked(float *to, size_t n, uint64_t *words) {
+    for (size_t at = 0; at < n; at += 64 * (size_t)LS_ARENA_BLOCK, words++) {
+        for (; *words != 0; *words &= *words - 1) {
+            size_t block = at + (size_t)__builtin_ctzll(*words) * LS_ARENA_BLOCK;
+            memset(to + block, 0, (block + LS_ARENA_BLOCK <= n ? LS_ARENA_BLOCK : n - block) * sizeof *to);
+        }
+    }
+}
+
+static void mark_rows(const table_work *w, uint64_t *words) {
+    const size_t width = w->s->width;
+    for (size_t i = 0; i < w->s->n; i++) {
+        int64_t row = row_of(w, i);
+        if (row < 0) {
+            continue;
+        }
+        size_t first = (size_t)row * width / LS_ARENA_BLOCK, last = ((size_t)(row + 1) * width - 1) / LS_ARENA_BLOCK;
+        for (size_t block = first; block <= last; block++) {
+            words[block / 64] |= (uint64_t)1 << block % 64;
+        }
+    }
+}
+
 static void backward_kernel(const ls_call *call, const ls_run *run) {
     const table_state *s = call->state;
     table_work w = {s, call->args[0].p, call->args[1].p, call->args[2].p};
-    memset(w.to, 0, (size_t)s->vocabulary * s->width * sizeof *w.to);
+    const size_t n = (size_t)s->vocabulary * s->width;
+    uint64_t *words = call->args[3].p;
+    if (words == NULL) {
+        memset(w.to, 0, n * sizeof *w.to);
+    } else {
+        clear_marked(w.to, n, words);
+        mark_rows(&w, words);
+    }
     ls_ops_parallel(run->n_threads, s->width, COLUMNS, add_up, &w);
 }
 
@@ -112,11 +145,12 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     }
     table_state *s = new_state(p, node);
     ls_ref index = ls_plan_in(p, node->in[0], s->dtype);
-    ls_ref to = ls_plan_dweight(p, node->weights[0]);
+    ls_ref marks = ls_plan_marks(p, node, node->weights[0]), to = ls_plan_dweight(p, node->weights[0]);
     ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "embedding.backward", node, backward_kernel, s, NULL);
     ls_call_arg(c, LS_READ, index);
     ls_call_arg(c, LS_READ, dout);
     ls_call_arg(c, LS_WRITE, to);
+    ls_call_arg(c, LS_READWRITE, marks);
     return LS_OK;
 }
 

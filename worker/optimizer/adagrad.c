@@ -47,6 +47,11 @@ static void adagrad_update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
+/* Unless it divides nothing by nothing. */
+static bool adagrad_idle(const ls_optimizer *o) {
+    return (float)o->epsilon > 0 || (float)o->initial_accumulator > 0;
+}
+
 const ls_optimizer_class ls_optimizer_adagrad = {.name = "Adagrad",
                                                  .aliases = "adagrad",
                                                  .keys = "initial_accumulator_value epsilon",
@@ -54,7 +59,8 @@ const ls_optimizer_class ls_optimizer_adagrad = {.name = "Adagrad",
                                                  .parse = adagrad_parse,
                                                  .slots = adagrad_slots,
                                                  .slot_init = adagrad_init,
-                                                 .update = adagrad_update};
+                                                 .update = adagrad_update,
+                                                 .idle = adagrad_idle};
 
 /* ---- Adadelta ---- */
 

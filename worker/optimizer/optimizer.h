@@ -22,8 +22,8 @@ typedef struct ls_update {
     const float *g;            /* (n) mean gradient over the global batch, reduced, clipped, regularized */
     float *slot[LS_MAX_SLOTS]; /* (n) each, read, overwritten; initial value slot_init */
     size_t n;
-    double trust;              /* LARS, LAMB: the weight's ratio; else 1 */
-    double weight_decay;       /* LARS, LAMB: of this weight, 0 when it is excluded */
+    double trust;        /* LARS, LAMB: the weight's ratio; else 1 */
+    double weight_decay; /* LARS, LAMB: of this weight, 0 when it is excluded */
 } ls_update;
 
 typedef struct ls_optimizer_class {
@@ -37,6 +37,8 @@ typedef struct ls_optimizer_class {
     const char *const *(*slots)(const ls_optimizer *o);
     double (*slot_init)(const ls_optimizer *o, int slot); /* NULL: 0 */
     void (*update)(const ls_optimizer *o, const ls_update *u);
+    /* Whether a zero gradient leaves weights and slots as they are; NULL: it never does. */
+    bool (*idle)(const ls_optimizer *o);
     /*
      * For optimizers that adapt the rate of each weight to norms (LARS, LAMB); NULL for the others. direction: before
      * the norms are taken, u->g (read, overwritten) becomes what the step goes along; may update slots; NULL: the

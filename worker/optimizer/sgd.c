@@ -41,10 +41,15 @@ static void update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
+static bool idle(const ls_optimizer *o) {
+    return o->momentum <= 0;
+}
+
 const ls_optimizer_class ls_optimizer_sgd = {.name = "SGD",
                                              .aliases = "sgd GradientDescent gradient_descent",
                                              .keys = "momentum nesterov",
                                              .defaults = defaults,
                                              .parse = parse,
                                              .slots = slots,
-                                             .update = update};
+                                             .update = update,
+                                             .idle = idle};

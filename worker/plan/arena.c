@@ -28,6 +28,11 @@ static int region(const ls_weight *w, const int *ready) {
     return ready[w->id] == LS_NO_GRADIENT ? 2 : w->role == LS_WEIGHT_STAT ? 1 : 0;
 }
 
+size_t ls_arena_n_words(const ls_arena_slot *slot) {
+    const size_t floats = 64 * (size_t)LS_ARENA_BLOCK;
+    return (ls_align_up(slot->n_elems, ALIGN_FLOATS) + floats - 1) / floats;
+}
+
 void ls_arena_place(ls_arena *a, const int *ready) {
     LS_ASSERT(!a->placed);
     int n = a->model->n_weights, placed = 0;
@@ -63,6 +68,14 @@ void ls_arena_place(ls_arena *a, const int *ready) {
         }
     }
     a->n_total = at;
+    a->n_gradient = a->n_reduced;
+    for (int k = 0; k < n; k++) {
+        ls_arena_slot *s = &a->slot[a->order[k]];
+        if (s->sparse && s->offset < a->n_reduced) {
+            s->marks = a->n_gradient;
+            a->n_gradient += ls_align_up(ls_arena_n_words(s) * sizeof(uint64_t) / sizeof(float), ALIGN_FLOATS);
+        }
+    }
     a->placed = true;
 }
 

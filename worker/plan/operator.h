@@ -24,9 +24,10 @@ struct ls_operator {
     bool makes_gradient;
     /* Nothing but its outputs comes of it: it is left out when nobody reads them. */
     bool idle_unread;
-    /* Whether this node can do without the output of `producer`, which makes its in[0] from the producer's own inputs and
-     * weights; NULL: never. When all that read the output say yes, none of the producer's functions is called: each of
-     * them reads the producer's inputs and weights itself (ls_plan_absorbed(p, producer)) and gives their gradients. */
+    /* Whether this node can do without the output of `producer`, which makes its in[0] from the producer's own inputs
+     * and weights; NULL: never. When all that read the output say yes, none of the producer's functions is called: each
+     * of them reads the producer's inputs and weights itself (ls_plan_absorbed(p, producer)) and gives their gradients.
+     */
     bool (*can_absorb)(const ls_plan *p, const ls_node *node, const ls_node *producer);
 };
 

@@ -224,6 +224,28 @@ ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w) {
     return r;
 }
 
+/* A weight is sparse where it is worth while: a few chunks of the all-reduce at least. */
+enum { LEAST_SPARSE = 16384 };
+
+static bool used_once(const ls_model *m, const ls_node *node, const ls_weight *w) {
+    for (int i = 0; i < m->n_nodes; i++) {
+        for (int k = 0; m->nodes[i] != node && k < m->nodes[i]->n_weights; k++) {
+            if (m->nodes[i]->weights[k] == w) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w) {
+    ls_arena_slot *s = &p->arena->slot[w->id];
+    if (!p->arena->placed) { /* the first plan decides */
+        s->sparse = p->arena->sparse && ls_shape_elems(&w->shape) >= LEAST_SPARSE && used_once(p->model, node, w);
+    }
+    return s->sparse ? (ls_ref){LS_REF_MARKS, w->id, 0} : NO_REF;
+}
+
 /* ---- the walk ---- */
 
 static bool node_learns(const ls_node *node) {

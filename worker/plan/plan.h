@@ -28,7 +28,7 @@ typedef struct ls_call ls_call;
 struct ls_arena; /* worker/plan/arena.h */
 
 /* What a call can point at; resolved at bind. */
-typedef enum { LS_REF_NONE, LS_REF_BUFFER, LS_REF_WEIGHT, LS_REF_DWEIGHT } ls_ref_kind;
+typedef enum { LS_REF_NONE, LS_REF_BUFFER, LS_REF_WEIGHT, LS_REF_DWEIGHT, LS_REF_MARKS } ls_ref_kind;
 typedef struct ls_ref {
     ls_ref_kind kind;
     int index;     /* of the buffer or the weight */
@@ -133,6 +133,13 @@ ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w);
 /* Where to write (overwrite) this node's gradient of the weight, f32, in the arena's layout; for LS_WEIGHT_STAT the
  * batch's value times run->stat_scale. Contributions of several nodes are added. */
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
+
+/*
+ * For a node that is the only one to use the weight and touches few of its elements: the words of the gradient's blocks
+ * (plan/arena.h), or NONE when the gradient is to be written whole. Whoever gets them makes marked blocks zero, clears
+ * the words, and marks each block that it writes to; the memory has been zero at first. Before ls_plan_dweight.
+ */
+ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w);
 
 /* Where a forward call adds a penalty on activations: one double, summed over the samples of the run; what is added is
  * multiplied by *scale. kind NONE: nobody wants a loss. */

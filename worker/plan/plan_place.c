@@ -114,9 +114,14 @@ void *ls_plan_resolve(const ls_plan *p, ls_ref r) {
             return (b->persistent ? p->persistent_base : p->arena_base) + b->offset + r.offset;
         }
         case LS_REF_WEIGHT: return (char *)(p->weights_base + p->arena->slot[r.index].offset) + r.offset;
+        case LS_REF_MARKS: return (char *)(p->dweights_base + p->arena->slot[r.index].marks) + r.offset;
         case LS_REF_DWEIGHT: return (char *)(p->dweights_base + p->arena->slot[r.index].offset) + r.offset;
     }
     return NULL;
+}
+
+static bool of_gradient(ls_ref r) {
+    return r.kind == LS_REF_DWEIGHT || r.kind == LS_REF_MARKS;
 }
 
 ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights, ls_err *err) {
@@ -135,7 +140,7 @@ ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights,
             ls_call *c = &p->list[phase].calls[i];
             for (int k = 0; k < c->n_args; k++) {
                 c->args[k].p = ls_plan_resolve(p, c->args[k].ref);
-                n += c->args[k].ref.kind == LS_REF_DWEIGHT;
+                n += of_gradient(c->args[k].ref);
             }
         }
     }
@@ -144,12 +149,13 @@ ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights,
         for (int i = 0; i < p->list[phase].n; i++) {
             ls_call *c = &p->list[phase].calls[i];
             for (int k = 0; k < c->n_args; k++) {
-                if (c->args[k].ref.kind == LS_REF_DWEIGHT) {
+                if (of_gradient(c->args[k].ref)) {
                     ls_ref r = c->args[k].ref;
+                    const ls_arena_slot *s = &p->arena->slot[r.index];
                     LS_ASSERT(r.offset % sizeof(float) == 0);
                     p->gradient_args[p->n_gradient_args].arg = &c->args[k];
                     p->gradient_args[p->n_gradient_args++].offset =
-                        p->arena->slot[r.index].offset + r.offset / sizeof(float);
+                        (r.kind == LS_REF_MARKS ? s->marks : s->offset) + r.offset / sizeof(float);
                 }
             }
         }
