@@ -23,16 +23,22 @@ ls_status ls_attention_causal(const ls_layer_call *call, const char *config_key,
 }
 
 ls_tensor *ls_attention_weights(ls_builder *b, ls_layer_call *call, ls_tensor *scores, float scale, bool causal,
-                                ls_tensor *key_mask, ls_tensor *query_mask) {
-    ls_attention_attr a = {
-        .scale = scale, .causal = causal, .key_mask = key_mask != NULL, .query_mask = query_mask != NULL};
-    ls_tensor *in[3] = {scores};
+                                ls_tensor *key_mask, ls_tensor *query_mask, ls_tensor *pair_mask) {
+    ls_attention_attr a = {.scale = scale,
+                           .causal = causal,
+                           .key_mask = key_mask != NULL,
+                           .query_mask = query_mask != NULL,
+                           .pair_mask = pair_mask != NULL};
+    ls_tensor *in[4] = {scores};
     int n = 1;
     if (key_mask != NULL) {
         in[n++] = key_mask;
     }
     if (query_mask != NULL) {
         in[n++] = query_mask;
+    }
+    if (pair_mask != NULL) {
+        in[n++] = pair_mask;
     }
     return ls_builder_node(b, call->layer, &ls_op_attention, &a, sizeof a, n, in, 0, NULL, 1, &scores->shape)->out[0];
 }
@@ -89,7 +95,7 @@ static ls_status finish(ls_builder *b, ls_layer_call *call, ls_tensor *scores, l
     bool causal, give_scores;
     LS_TRY(ls_attention_causal(call, "causal", &causal, &give_scores, err));
     ls_tensor *query_mask = call->in[0]->mask;
-    ls_tensor *weights = ls_attention_weights(b, call, scores, 1.0f, causal, call->in[1]->mask, NULL);
+    ls_tensor *weights = ls_attention_weights(b, call, scores, 1.0f, causal, call->in[1]->mask, NULL, NULL);
     LS_TRY(ls_attention_dropout(b, call, &weights, err));
     ls_tensor *result = ls_attention_product(b, call, weights, call->in[1], false);
     if (query_mask != NULL) { /* masked queries give zeros */

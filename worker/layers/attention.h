@@ -8,9 +8,9 @@
  * use_causal_mask), and whether the call gives the attention weights as a second output. */
 ls_status ls_attention_causal(const ls_layer_call *call, const char *config_key, bool *causal, bool *scores,
                               ls_err *err) LS_MUST_CHECK;
-/* softmax(scale * scores) with masks (Tk) and (Tq), each of which may be NULL; scores (.., Tq, Tk). */
+/* softmax(scale * scores) with masks (Tk), (Tq) and (Tq, Tk), each of which may be NULL; scores (.., Tq, Tk). */
 ls_tensor *ls_attention_weights(ls_builder *b, ls_layer_call *call, ls_tensor *scores, float scale, bool causal,
-                                ls_tensor *key_mask, ls_tensor *query_mask);
+                                ls_tensor *key_mask, ls_tensor *query_mask, ls_tensor *pair_mask);
 /* config["dropout"] on the weights, in training. */
 ls_status ls_attention_dropout(ls_builder *b, ls_layer_call *call, ls_tensor **weights, ls_err *err) LS_MUST_CHECK;
 /* x y, or x y^T, over the last two axes. */

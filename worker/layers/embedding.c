@@ -27,7 +27,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     call->n_out = 1;
     call->out[0] = node->out[0];
     call->out[0]->mask = NULL;
-    if (mask_zero && in->rank == 1) {
+    if (mask_zero && in->rank >= 1) {
         ls_mask_attr a = {.differs = false};
         call->out[0]->mask =
             ls_builder_node(b, call->layer, &ls_op_mask, &a, sizeof a, 1, call->in, 0, NULL, 1, in)->out[0];

@@ -98,9 +98,13 @@ static ls_status concatenate_masks(ls_builder *b, ls_layer_call *call, int at, l
         return ls_layer_fail(call, err, "joins time steps of which some are masked and some have no mask");
     }
     ls_tensor **masks = ls_pool_alloc(&ls_builder_model(b)->pool, (size_t)call->n_in * sizeof(ls_tensor *));
-    ls_shape out = {.rank = 1};
+    ls_shape out = call->in[0]->mask->shape;
+    out.dim[0] = 0;
     for (int i = 0; i < call->n_in; i++) {
         masks[i] = call->in[i]->mask;
+        if (masks[i]->shape.rank != out.rank) {
+            return ls_layer_fail(call, err, "joins inputs whose masks have different numbers of axes");
+        }
         out.dim[0] += masks[i]->shape.dim[0];
     }
     ls_concat_attr a = {.axis = 0};

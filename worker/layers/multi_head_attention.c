@@ -1,6 +1,7 @@
 /*
  * MultiHeadAttention: query, value and key are projected into num_heads spaces, attention is paid in each, and what
- * comes out is projected together. Axes between batch and features count as one.
+ * comes out is projected together. Axes between batch and features count as one. An attention_mask, the last input,
+ * says which key each query may look at.
  *
  * Weights: query, key, value kernel (features, heads, dim), bias (heads, dim); attention_output kernel (heads,
  * value_dim, out), bias (out).
@@ -14,13 +15,20 @@
 #include "worker/ops/ops.h"
 
 typedef struct heads {
+    int n_in; /* query, value and maybe key */
     int64_t n, key_dim, value_dim;
     bool use_bias;
     ls_shape out; /* features of the output: "output_shape" */
 } heads;
 
+/* Inputs without the attention mask: it comes after a key, or by its name. */
+static int n_tensors(const ls_layer_call *call) {
+    bool named = ls_json_present(ls_json_member(call->kwargs, "attention_mask"));
+    return call->n_in - (named || call->n_in == 4);
+}
+
 static ls_status read_config(const ls_layer_call *call, heads *h, ls_err *err) {
-    *h = (heads){.use_bias = true};
+    *h = (heads){.use_bias = true, .n_in = n_tensors(call)};
     LS_TRY(ls_json_get_int(call->config, "num_heads", 1, INT32_MAX, &h->n, err));
     LS_TRY(ls_json_get_int(call->config, "key_dim", 1, INT32_MAX, &h->key_dim, err));
     h->value_dim = h->key_dim;
@@ -41,7 +49,10 @@ static ls_status read_config(const ls_layer_call *call, heads *h, ls_err *err) {
 static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
     int64_t axes[LS_MAX_RANK];
     size_t n = 0;
-    const ls_tensor *query = call->in[0], *value = call->in[1], *key = call->in[call->n_in - 1];
+    if (n_tensors(call) < 2) {
+        return ls_layer_fail(call, err, "needs a query and a value besides its attention_mask");
+    }
+    const ls_tensor *query = call->in[0], *value = call->in[1], *key = call->in[n_tensors(call) - 1];
     int rank = query->shape.rank;
     bool fit = rank >= 2 && value->shape.rank >= 2 && key->shape.rank == value->shape.rank &&
                query->rows == value->rows && query->rows == key->rows;
@@ -129,6 +140,25 @@ static ls_status join(ls_builder *b, ls_layer_call *call, ls_tensor *t, const he
     return LS_OK;
 }
 
+/* The attention mask as numbers 0 and 1, (Tq, Tk); NULL: none is given. */
+static ls_status read_mask(ls_builder *b, ls_layer_call *call, const ls_tensor *scores, ls_tensor **mask, ls_err *err) {
+    *mask = NULL;
+    if (n_tensors(call) == call->n_in) {
+        return LS_OK;
+    }
+    ls_tensor *given = call->in[call->n_in - 1];
+    const int64_t *want = scores->shape.dim + scores->shape.rank - 2;
+    if (given->shape.rank != 2 || given->shape.dim[0] != want[0] || given->shape.dim[1] != want[1] ||
+        given->rows != scores->rows) {
+        char text[96];
+        return ls_layer_fail(call, err, "its attention_mask has the shape %s; expected (None, %d, %d): queries, keys",
+                             ls_shape_text(&given->shape, true, text, sizeof text), (int)want[0], (int)want[1]);
+    }
+    ls_mask_attr a = {.differs = false};
+    *mask = ls_builder_node(b, call->layer, &ls_op_mask, &a, sizeof a, 1, &given, 0, NULL, 1, &given->shape)->out[0];
+    return LS_OK;
+}
+
 static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     heads h;
     bool causal, give_scores;
@@ -137,14 +167,15 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     LS_TRY(ls_attention_causal(call, NULL, &causal, &give_scores, err));
     ls_tensor *query, *key, *value, *key_mask = NULL;
     LS_TRY(split(b, call, "query", call->in[0], &h, h.key_dim, &query, err));
-    LS_TRY(split(b, call, "key", call->in[call->n_in - 1], &h, h.key_dim, &key, err));
+    LS_TRY(split(b, call, "key", call->in[h.n_in - 1], &h, h.key_dim, &key, err));
     LS_TRY(split(b, call, "value", call->in[1], &h, h.value_dim, &value, err));
     if (call->in[1]->shape.rank == 2) { /* a masked value, or its key, is not looked at */
-        LS_TRY(ls_builder_merge_masks(b, call, call->n_in - 1, call->in + 1, &key_mask, err));
+        LS_TRY(ls_builder_merge_masks(b, call, h.n_in - 1, call->in + 1, &key_mask, err));
     }
-    ls_tensor *weights =
-        ls_attention_weights(b, call, ls_attention_product(b, call, query, key, true),
-                             (float)(1 / sqrt((double)h.key_dim)), causal, key_mask, mask_of(call->in[0]));
+    ls_tensor *scores = ls_attention_product(b, call, query, key, true), *pair_mask;
+    LS_TRY(read_mask(b, call, scores, &pair_mask, err));
+    ls_tensor *weights = ls_attention_weights(b, call, scores, (float)(1 / sqrt((double)h.key_dim)), causal, key_mask,
+                                              mask_of(call->in[0]), pair_mask);
     ls_tensor *dropped = weights;
     LS_TRY(ls_attention_dropout(b, call, &dropped, err));
     LS_TRY(join(b, call, ls_attention_product(b, call, dropped, value, false), &h, err));
@@ -159,9 +190,9 @@ const ls_layer_class ls_layer_multi_head_attention = {
         "num_heads key_dim value_dim dropout use_bias output_shape attention_axes kernel_initializer bias_initializer "
         "kernel_regularizer bias_regularizer kernel_constraint bias_constraint query_shape key_shape value_shape seed "
         "flash_attention",
-    .call_inputs = "query value key",
+    .call_inputs = "query value key attention_mask",
     .call_keys = "use_causal_mask return_attention_scores",
     .min_in = 2,
-    .max_in = 3,
+    .max_in = 4,
     .drop = "query_shape key_shape value_shape flash_attention",
     .build = build};

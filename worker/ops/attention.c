@@ -21,7 +21,7 @@ typedef struct attention_state {
 
 typedef struct attention_work {
     const attention_state *s;
-    const float *x, *key_mask, *query_mask, *y, *dy;
+    const float *x, *key_mask, *query_mask, *pair_mask, *y, *dy;
     float *to;
 } attention_work;
 
@@ -32,9 +32,11 @@ static void softmax_range(void *context, size_t begin, size_t end) {
         size_t row = line / (s->heads * s->queries), query = line % s->queries;
         const float *x = w->x + line * s->keys;
         float *y = w->to + line * s->keys, top = -INFINITY, sum = 0;
+        const float *pairs = w->pair_mask != NULL ? w->pair_mask + (row * s->queries + query) * s->keys : NULL;
         bool away = w->query_mask != NULL && w->query_mask[row * s->queries + query] == 0.0f;
         for (size_t k = 0; k < s->keys; k++) {
-            bool not = away || (s->causal && k > query) || (w->key_mask != NULL && w->key_mask[row * s->keys + k] == 0);
+            bool not = away || (s->causal && k > query) ||
+                       (w->key_mask != NULL && w->key_mask[row * s->keys + k] == 0) || (pairs != NULL && pairs[k] == 0);
             y[k] = x[k] * s->scale + (not ? AWAY : 0.0f);
             top = y[k] > top ? y[k] : top;
         }
@@ -69,7 +71,8 @@ static void forward_kernel(const ls_call *call, const ls_run *run) {
                         .x = call->args[0].p,
                         .key_mask = call->args[1].p,
                         .query_mask = call->args[2].p,
-                        .to = call->args[3].p};
+                        .pair_mask = call->args[3].p,
+                        .to = call->args[4].p};
     ls_ops_parallel(run->n_threads, w.s->lines, 1 + LS_CHUNK / w.s->keys, softmax_range, &w);
 }
 
@@ -99,12 +102,15 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
     const ls_attention_attr *a = node->attr;
     int next = 1;
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), keys = {0}, queries = {0};
+    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), keys = {0}, queries = {0}, pairs = {0};
     if (a->key_mask) {
         keys = ls_plan_in(p, node->in[next++], LS_F32);
     }
     if (a->query_mask) {
-        queries = ls_plan_in(p, node->in[next], LS_F32);
+        queries = ls_plan_in(p, node->in[next++], LS_F32);
+    }
+    if (a->pair_mask) {
+        pairs = ls_plan_in(p, node->in[next], LS_F32);
     }
     attention_note *note = ls_xcalloc(1, sizeof *note);
     note->dst = ls_plan_out(p, node->out[0], LS_F32);
@@ -113,6 +119,7 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     ls_call_arg(c, LS_READ, src);
     ls_call_arg(c, LS_READ, keys);
     ls_call_arg(c, LS_READ, queries);
+    ls_call_arg(c, LS_READ, pairs);
     ls_call_arg(c, LS_WRITE, note->dst);
     return LS_OK;
 }

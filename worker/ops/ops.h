@@ -204,10 +204,11 @@ typedef struct ls_activity_attr {
 extern const ls_operator ls_op_activity;
 
 /* softmax over the last axis of (scale x - 1e9 where a place may not be looked at). in[0] scores (.., Tq, Tk); then, if
- * they are there, masks of 0 and 1: of keys (Tk), of queries (Tq). causal: keys after the query are not looked at. */
+ * they are there, masks of 0 and 1: of keys (Tk), of queries (Tq), of pairs (Tq, Tk). causal: keys after the query are
+ * not looked at. */
 typedef struct ls_attention_attr {
     float scale;
-    bool causal, key_mask, query_mask;
+    bool causal, key_mask, query_mask, pair_mask;
 } ls_attention_attr;
 extern const ls_operator ls_op_attention;
 

@@ -167,10 +167,11 @@ static void test_attention(void **state) {
 
 /* ---- masks ---- */
 
+static const double pair_mask[N * TQ * TV] = {1, 0, 0, 1, 1, 1, 0, 1, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1};
 static const double key_mask[N * TV] = {1, 0, 1, 1, 0, 1, 0, 1}, query_mask[N * TQ] = {1, 1, 0, 0, 1, 1};
 
 typedef struct {
-    bool keys, queries;
+    bool keys, queries, pairs;
 } mask_case;
 
 static void masked_reference(const fixture *f, double *const *in, double *const *weight, double *out) {
@@ -180,8 +181,9 @@ static void masked_reference(const fixture *f, double *const *in, double *const 
         for (int line = 0; line < 2 * TQ; line++) {
             double *y = out + (n * 2 * TQ + line) * TV;
             for (int s = 0; s < TV; s++) {
-                bool away =
-                    (c->keys && key_mask[n * TV + s] == 0) || (c->queries && query_mask[n * TQ + line % TQ] == 0);
+                bool away = (c->pairs && pair_mask[(n * TQ + line % TQ) * TV + s] == 0) ||
+                            (c->keys && key_mask[n * TV + s] == 0) ||
+                            (c->queries && query_mask[n * TQ + line % TQ] == 0);
                 y[s] = 0.7 * in[0][(n * 2 * TQ + line) * TV + s] + (away ? -1e9 : 0);
                 y[s] = away && c->queries && query_mask[n * TQ + line % TQ] == 0 ? -1e9 : y[s]; /* in float: equal */
             }
@@ -192,13 +194,13 @@ static void masked_reference(const fixture *f, double *const *in, double *const 
 
 static void test_masked_weights(void **state) {
     (void)state;
-    for (int i = 0; i < 4; i++) {
-        mask_case c = {i & 1, i & 2};
-        ls_attention_attr a = {.scale = 0.7f, .key_mask = c.keys, .query_mask = c.queries};
+    for (int i = 0; i < 8; i++) {
+        mask_case c = {i & 1, i & 2, i & 4};
+        ls_attention_attr a = {.scale = 0.7f, .key_mask = c.keys, .query_mask = c.queries, .pair_mask = c.pairs};
         fixture f;
         fx_init(&f, N);
         f.reference_data = &c;
-        ls_tensor *in[4] = {fx_input(&f, fx_shape(3, 2, TQ, TV))};
+        ls_tensor *in[5] = {fx_input(&f, fx_shape(3, 2, TQ, TV))};
         int n = 1;
         if (c.keys) {
             in[n++] = fx_input(&f, fx_shape(1, TV));
@@ -206,10 +208,13 @@ static void test_masked_weights(void **state) {
         if (c.queries) {
             in[n++] = fx_input(&f, fx_shape(1, TQ));
         }
+        if (c.pairs) {
+            in[n++] = fx_input(&f, fx_shape(2, TQ, TV));
+        }
         fx_node(&f, &ls_op_attention, &a, in, NULL, fx_shape(3, 2, TQ, TV));
         fx_run(&f);
         for (int k = 1; k < n; k++) { /* once more with real masks */
-            const double *mask = k == 1 && c.keys ? key_mask : query_mask;
+            const double *mask = c.pairs && k == n - 1 ? pair_mask : k == 1 && c.keys ? key_mask : query_mask;
             for (size_t e = 0; e < f.n_in[k]; e++) {
                 ((float *)ls_plan_input(f.plan, k))[e] = (float)mask[e];
             }
@@ -302,11 +307,42 @@ static void test_both_spellings_of_a_call(void **state) {
     free(written);
 }
 
+/* attention_mask comes last, with or without a key, and is written under its name. */
+static void test_attention_mask(void **state) {
+    (void)state;
+    static const char *const text =
+        "{\"class_name\": \"Functional\", \"config\": {\"layers\": [{\"class_name\": \"InputLayer\", \"config\": "
+        "{\"batch_input_shape\": [null, 3, 4], \"name\": \"x\"}, \"inbound_nodes\": []}, {\"class_name\": "
+        "\"InputLayer\", \"config\": {\"batch_input_shape\": [null, 3, %d], \"dtype\": \"bool\", \"name\": \"m\"}, "
+        "\"inbound_nodes\": []}, {\"class_name\": \"MultiHeadAttention\", \"config\": {\"name\": \"a\", \"num_heads\": "
+        "2, \"key_dim\": 3}, \"inbound_nodes\": [[[\"x\", 0, 0, {\"value\": [\"x\", 0, 0]%s, \"attention_mask\": "
+        "[\"m\", "
+        "0, 0]}]]]}], \"input_layers\": [[\"x\", 0, 0], [\"m\", 0, 0]], \"output_layers\": [[\"a\", 0, 0]]}}";
+    for (int key = 0; key < 2; key++) {
+        char *config = ls_xprintf(text, 3, key ? ", \"key\": [\"x\", 0, 0]" : "");
+        ls_model *m = build(config);
+        char *written = ls_model_config_text(m);
+        for (int again = 0; again < 2; again++) {
+            const ls_node *node = node_of(m, &ls_op_attention);
+            const ls_attention_attr *a = node->attr;
+            assert_true(a->pair_mask && !a->key_mask && !a->query_mask);
+            assert_ptr_equal(node->in[1]->producer->in[0], m->inputs[1]);
+            ls_model_destroy(m);
+            m = again == 0 ? build(written) : NULL;
+        }
+        free(written);
+        free(config);
+    }
+    char *wrong = ls_xprintf(text, 2, "");
+    assert_refused(wrong, "layer \"a\"", "attention_mask has the shape (None, 3, 2); expected (None, 3, 3)", NULL);
+    free(wrong);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_multi_head_attention),     cmocka_unit_test(test_attention),
         cmocka_unit_test(test_masked_weights),           cmocka_unit_test(test_masks_come_with_the_inputs),
-        cmocka_unit_test(test_both_spellings_of_a_call),
+        cmocka_unit_test(test_both_spellings_of_a_call), cmocka_unit_test(test_attention_mask),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

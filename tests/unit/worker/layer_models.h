@@ -122,6 +122,9 @@ static const layer_model layer_models[] = {
     {"LayerNormalization", "\"axis\": [1, 2]", "[3, 4]", 1},
     {"LayerNormalization", "\"axis\": -1, \"center\": false", "[3, 4]", 1},
     {"TimeDistributed", LM_EACH("Dense", "\"units\": 2, \"activation\": \"sigmoid\""), "[3, 4]", 1},
+    {"Embedding", "\"input_dim\": 5, \"output_dim\": 3, \"mask_zero\": true", "[4, 3]", 1, .whole = true,
+     .then = "{\"class_name\": \"TimeDistributed\", \"config\": {\"name\": \"each\", " LM_EACH(
+         "LSTM", "\"units\": 3") "}}, " LM_LSTM ", {\"class_name\": \"Flatten\", \"config\": {\"name\": \"flat\"}}"},
     {"TimeDistributed", LM_EACH("GRU", "\"units\": 2"), "[3, 2, 4]", 1},
     {"Masking", NULL, "[4, 3]", 1, .raw = true,
      .then = LM_LSTM ", {\"class_name\": \"Flatten\", \"config\": {\"name\": \"flat\"}}"},
@@ -198,7 +201,8 @@ static inline void layer_models_add(char *text, size_t size, const char *class_n
 static inline char *layer_models_text(int i) {
     const layer_model *m = &layer_models[i];
     enum { SIZE = 1 << 14 };
-    char *layers = calloc(SIZE, 1), *whole = calloc(2 * SIZE, 1), calls[256] = "", ends[256] = "", config[200], name[32];
+    char *layers = calloc(SIZE, 1), *whole = calloc(2 * SIZE, 1), calls[256] = "", ends[256] = "", config[200],
+         name[32];
     const char *last = "layer";
     bool input_only = strcmp(m->class_name, "InputLayer") == 0;
     for (int k = 0; k < m->n_in; k++) {

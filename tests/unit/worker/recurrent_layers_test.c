@@ -248,6 +248,28 @@ static void integers_only_where_all_want_them(void **state) {
     ls_model_destroy(m);
 }
 
+/* Sentences of words: the mask of words is the inner layer's, and a sentence counts where any word of it does. */
+static void masks_of_several_axes(void **state) {
+    (void)state;
+    ls_model *m = build_sequential(
+        "3, 5", L("Embedding", "e", ", \"input_dim\": 9, \"output_dim\": 4, \"mask_zero\": true") ", " L(
+                    "TimeDistributed", "each", ", \"layer\": " LSTM("")) ", " L("GRU", "over", ", \"units\": 2"));
+    const ls_node *inner = NULL, *outer = NULL;
+    for (int i = 0; i < m->n_nodes; i++) {
+        if (m->nodes[i]->op == &ls_op_rnn) {
+            inner = inner == NULL ? m->nodes[i] : inner;
+            outer = m->nodes[i];
+        }
+    }
+    assert_ptr_not_equal(inner, outer);
+    const ls_tensor *words = inner->in[0]->mask, *sentences = outer->in[0]->mask;
+    assert_int_equal(words->rows, 3);
+    assert_int_equal(ls_shape_elems(&words->shape), 5);
+    assert_true(sentences->rows == 1 && sentences->shape.rank == 1 && sentences->shape.dim[0] == 3);
+    assert_ptr_equal(sentences->producer->op, &ls_op_mask);
+    ls_model_destroy(m);
+}
+
 static void refused(const char *layers, const char *a, const char *b) {
     char *text = sequential("5, 2", layers);
     assert_refused(text, a, b, NULL);
@@ -282,6 +304,7 @@ int main(void) {
         cmocka_unit_test(forget_gates_begin_open),
         cmocka_unit_test(jordan_has_a_kernel_for_its_output),
         cmocka_unit_test(directions),
+        cmocka_unit_test(masks_of_several_axes),
         cmocka_unit_test(initial_states_in_every_spelling),
         cmocka_unit_test(states_of_both_directions),
         cmocka_unit_test(masks_travel),
