@@ -16,7 +16,9 @@ enum { POOL_BATCHES = 8, WINDOWS = 7 };
 /* ---- synthetic data ---- */
 
 typedef struct {
-    size_t row; /* elements of a sample, four bytes each */
+    size_t row;       /* elements of a sample, four bytes each */
+    int64_t n_values; /* whole numbers below it, or, when it is 0, standard normal values */
+    uint64_t key;
     void *data; /* (n_samples, row) f32 or i32 */
 } pool_array;
 
@@ -34,15 +36,22 @@ static int64_t vocabulary(const ls_tensor *t) {
     return 2;
 }
 
-/* Whole numbers below n_values, or, when that is 0, standard normal values. */
-static void draw(pool_array *a, size_t n_samples, size_t row, int64_t n_values, uint64_t key) {
-    a->row = row;
+static void add_array(pool_array *a, size_t n_samples, size_t row, int64_t n_values, uint64_t number) {
+    *a = (pool_array){.row = row, .n_values = n_values, .key = ls_rng_key(1, LS_STREAM_SYNTHETIC, number)};
     a->data = ls_xcalloc(n_samples * row, 4);
-    for (size_t i = 0; i < n_samples * row; i++) {
-        if (n_values > 0) {
-            ((int32_t *)a->data)[i] = (int32_t)(ls_rng_uniform(key, i) * (double)n_values);
-        } else {
-            ((float *)a->data)[i] = (float)ls_rng_normal(key, i);
+}
+
+/* Samples [first, last) of all arrays: the first batch is drawn before the first step, the others after it, so that
+ * the time of the start is what training takes. */
+static void draw(pool *p, size_t first, size_t last) {
+    for (int k = 0; k < p->n_arrays; k++) {
+        const pool_array *a = &p->arrays[k];
+        for (size_t i = first * a->row; i < last * a->row; i++) {
+            if (a->n_values > 0) {
+                ((int32_t *)a->data)[i] = (int32_t)(ls_rng_uniform(a->key, i) * (double)a->n_values);
+            } else {
+                ((float *)a->data)[i] = (float)ls_rng_normal(a->key, i);
+            }
         }
     }
 }
@@ -53,16 +62,17 @@ static void pool_init(pool *p, const ls_model *m, const ls_compile *compile, int
     p->arrays = ls_xcalloc((size_t)p->n_arrays, sizeof *p->arrays);
     for (int i = 0; i < m->n_inputs; i++) {
         const ls_tensor *t = m->inputs[i];
-        draw(&p->arrays[i], p->n_samples, (size_t)ls_shape_elems(&t->shape), t->dtype == LS_I32 ? vocabulary(t) : 0,
-             ls_rng_key(1, LS_STREAM_SYNTHETIC, (uint64_t)i));
+        add_array(&p->arrays[i], p->n_samples, (size_t)ls_shape_elems(&t->shape),
+                  t->dtype == LS_I32 ? vocabulary(t) : 0, (uint64_t)i);
     }
     for (int o = 0; o < m->n_outputs; o++) {
         const ls_tensor *t = m->outputs[o];
         int64_t n = t->rows * ls_shape_elems(&t->shape), last = t->shape.dim[t->shape.rank - 1];
         bool sparse = compile->losses[o].class_ != NULL && compile->losses[o].class_->sparse;
-        draw(&p->arrays[m->n_inputs + o], p->n_samples, (size_t)(sparse ? n / last : n), sparse ? last : 0,
-             ls_rng_key(1, LS_STREAM_SYNTHETIC, 100 + (uint64_t)o));
+        add_array(&p->arrays[m->n_inputs + o], p->n_samples, (size_t)(sparse ? n / last : n), sparse ? last : 0,
+                  100 + (uint64_t)o);
     }
+    draw(p, 0, (size_t)batch);
 }
 
 static void pool_release(pool *p) {
@@ -119,6 +129,7 @@ static double quantile(const double *sorted, size_t n, double q) {
 typedef struct {
     ls_engine *engine;
     ls_team *team;
+    pool *pool;
     const ls_feed *feed;
     uint32_t *index; /* (POOL_BATCHES, batch) */
     size_t batch;
@@ -167,6 +178,7 @@ static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result
     LS_TRY(one_step(b, err));
     r->startup_s = process_age();
     r->first_loss = ls_engine_loss(b->engine, b->verdict.sums);
+    draw(b->pool, b->batch, b->pool->n_samples);
     LS_TRY(agree_steps(b, seconds < 1 ? seconds : 1.0, &n, err));
     double *ms = ls_xcalloc(n, sizeof *ms);
     ls_status s = window(b, n, ms, &wall, err); /* warm-up */
@@ -224,6 +236,7 @@ ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, 
     ls_feed feed = {.self = &p, .n_samples = p.n_samples, .fill = fill};
     bench b = {.engine = engine,
                .team = team,
+               .pool = &p,
                .feed = &feed,
                .batch = (size_t)batch,
                .learning_rate = compile->optimizer.learning_rate};

@@ -289,21 +289,36 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
     return LS_OK;
 }
 
-static void set_initial_weights(ls_engine *e) {
-    for (int i = 0; e->team->rank == 0 && i < e->model->n_weights; i++) {
-        const ls_weight *w = e->model->weights[i];
-        float *values = ls_xcalloc((size_t)ls_shape_elems(&w->shape), sizeof *values);
-        ls_initializer_fill(w, e->options.seed, values);
-        ls_engine_set(e, w, -1, values);
-        const ls_optimizer *o = e->compile != NULL && !e->options.inference ? &e->compile->optimizer : NULL;
-        for (int k = 0; o != NULL && o->class_->slot_init != NULL && w->trainable && k < ls_optimizer_n_slots(o); k++) {
-            for (int64_t j = 0; j < ls_shape_elems(&w->shape); j++) {
-                values[j] = (float)o->class_->slot_init(o, k);
-            }
-            ls_engine_set(e, w, k, values);
+static void set_initial(ls_engine *e, const ls_weight *w) {
+    int64_t n = ls_shape_elems(&w->shape);
+    float *values = ls_xcalloc((size_t)n, sizeof *values);
+    ls_initializer_fill(w, e->options.seed, values);
+    ls_arena_set(e->arena, w, ls_reducer_params(e->reducer), values);
+    const ls_optimizer *o = e->compile != NULL && !e->options.inference ? &e->compile->optimizer : NULL;
+    for (int k = 0; o != NULL && o->class_->slot_init != NULL && w->trainable && k < ls_optimizer_n_slots(o); k++) {
+        for (int64_t i = 0; i < n; i++) {
+            values[i] = (float)o->class_->slot_init(o, k);
         }
-        free(values);
+        ls_arena_set(e->arena, w, ls_reducer_slot(e->reducer, k), values);
     }
+    free(values);
+}
+
+/* By the ranks of rank 0's node, which share the arenas: each weight by the one that has least to draw so far. */
+static void set_initial_weights(ls_engine *e) {
+    int64_t *drawn = ls_xcalloc((size_t)e->team->n_local, sizeof *drawn);
+    for (int i = 0; e->team->node == 0 && i < e->model->n_weights; i++) {
+        int who = 0;
+        for (int l = 1; l < e->team->n_local; l++) {
+            who = drawn[l] < drawn[who] ? l : who;
+        }
+        drawn[who] += ls_shape_elems(&e->model->weights[i]->shape);
+        if (who == e->team->local) {
+            set_initial(e, e->model->weights[i]);
+        }
+    }
+    free(drawn);
+    ls_team_node_barrier(e->team);
     ls_engine_publish(e);
 }
 
