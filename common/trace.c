@@ -52,6 +52,21 @@ void ls_trace_event(const char *category, const char *name, const char *detail, 
     trace.events[i] = (event){category, name, detail, number, start_ns, end_ns, my_thread};
 }
 
+/* Threads by what they did first: "thread 2: checkpoint". */
+static void name_threads(FILE *out, int process, size_t n) {
+    int n_threads = trace.n_threads;
+    for (int t = 1; t <= n_threads; t++) {
+        size_t i = 0;
+        while (i < n && (trace.events[i].thread != t || trace.events[i].category == NULL)) {
+            i++;
+        }
+        if (i < n) {
+            fprintf(out, ",\n{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,", process, t);
+            fprintf(out, "\"args\":{\"name\":\"thread %d: %s\"}}", t, trace.events[i].category);
+        }
+    }
+}
+
 char *ls_trace_text(int process, const char *process_name, size_t *n_dropped) {
     size_t n = trace.n < trace.capacity ? trace.n : trace.capacity, size = 0;
     char *text = NULL;
@@ -62,6 +77,7 @@ char *ls_trace_text(int process, const char *process_name, size_t *n_dropped) {
     }
     fprintf(out, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"name\":\"%s\"}}", process,
             process_name);
+    name_threads(out, process, n);
     for (size_t i = 0; i < n; i++) {
         const event *e = &trace.events[i];
         if (e->category == NULL || e->start_ns < trace.zero_ns) {

@@ -17,7 +17,8 @@ static const char usage[] =
     "                [--wire float32|bfloat16] [--dense] [--plugin FILE.so]... [--profile]\n"
     "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n"
     "--wire: as what gradients go between nodes. --dense: all rows of embedding tables are reduced, not just those\n"
-    "that were used. --profile adds a table of the time of each operation to standard error.\n";
+    "that were used. --profile adds a table of the time of each operation, with its share of the machine's peak, to\n"
+    "standard error, and the peaks to the line.\n";
 
 typedef struct {
     const char *model, *optimizer, *loss;
@@ -123,27 +124,17 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
         "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters", (json_int_t)parameters,
         "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets, "loss", r->first_loss,
         r->last_loss, "steps", (json_int_t)r->n_steps);
+    double peak = ls_profile_peak(&r->peaks, a->precision == 1 ? LS_BF16 : LS_F32);
+    if (a->profile) {
+        double reached = info.flops_per_sample * r->samples_per_s / 1e9;
+        json_object_set_new(line, "peak_gflops",
+                            json_pack("{s:f, s:f}", "float32", r->peaks.f32, "bfloat16", r->peaks.bf16));
+        json_object_set_new(line, "share_of_peak", json_real(peak > 0 ? reached / peak / team->size : 0));
+    }
     char *text = json_dumps(line, JSON_REAL_PRECISION(6));
     printf("%s\n", text);
     free(text);
     json_decref(line);
-}
-
-static void print_profile(const ls_engine *engine, const ls_bench_result *r) {
-    ls_call_profile *calls;
-    int n = ls_engine_call_profiles(engine, &calls);
-    double total = 0, steps = (double)r->n_profiled;
-    for (int i = 0; i < n; i++) {
-        total += calls[i].ms / steps;
-    }
-    fprintf(stderr, "%-26s %-28s %10s %7s %10s\n", "operation", "layer", "ms a step", "share", "GFLOP/s");
-    for (int i = 0; i < n; i++) {
-        double ms = calls[i].ms / steps;
-        fprintf(stderr, "%-26s %-28s %10.4f %6.1f%%", calls[i].label, calls[i].layer, ms, 100 * ms / total);
-        fprintf(stderr, calls[i].gflops > 0 && ms > 0 ? " %10.1f\n" : "\n", calls[i].gflops / ms * 1e3);
-    }
-    fprintf(stderr, "%-26s %-28s %10.4f  of %.4f\n", "all operations", "", total, r->step_ms);
-    free(calls);
 }
 
 /* Everything between the team's beginning and its end. */
@@ -170,7 +161,7 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
         if (s == LS_OK && team->rank == 0) {
             print(a, team, model, engine, &result);
             if (a->profile) {
-                print_profile(engine, &result);
+                ls_profile_print(stderr, engine, ls_profile_peak(&result.peaks, a->precision == 1 ? LS_BF16 : LS_F32));
             }
         }
     }

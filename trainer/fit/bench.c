@@ -211,7 +211,7 @@ static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result
     if (profile && s == LS_OK) {
         ls_engine_profile(b->engine, true);
         s = window(b, n, ms, &wall, err);
-        r->n_profiled = n;
+        s = s == LS_OK ? ls_profile_measure_peaks(b->engine, b->team, &r->peaks, err) : s;
     }
     free(ms);
     return s;

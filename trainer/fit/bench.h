@@ -7,6 +7,7 @@
 #ifndef LS_FIT_BENCH_H
 #define LS_FIT_BENCH_H
 
+#include "trainer/fit/profile.h"
 #include "worker/engine/engine.h"
 #include "worker/reduce/team.h"
 
@@ -20,7 +21,7 @@ typedef struct ls_bench_result {
     double startup_s;           /* from the launch of rank 0's process to the end of its first step */
     double first_loss, last_loss;
     uint64_t n_steps;
-    uint64_t n_profiled; /* steps that ran while profiling */
+    ls_peaks peaks; /* with profile */
 } ls_bench_result;
 
 /* Collective. *result is right on rank 0. profile: one more window after the others, with the engine profiling. */

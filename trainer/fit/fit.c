@@ -351,7 +351,7 @@ ls_status ls_fit_run(struct ls_team *team, const ls_fit_request *request, ls_err
     f->request = request;
     ls_stop_install();
     ls_status status = run(f, err);
-    ls_fit_trace_end(f);
+    ls_fit_trace_end(f, status);
     if (status != LS_OK && f->chief && f->report != NULL) {
         ls_report_end(f->report, status, err->text);
     }

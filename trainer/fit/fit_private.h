@@ -91,9 +91,9 @@ ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, ls_err *err) LS_MUST_CHECK;
 
 /* fit_trace.c. Collective: --trace. begin starts it on every rank (where one was asked for), end writes the file on the
- * chief. */
+ * chief and, after a run that came to its end, prints the profile to standard error. */
 ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) LS_MUST_CHECK;
-void ls_fit_trace_end(ls_fit *f);
+void ls_fit_trace_end(ls_fit *f, ls_status status);
 
 /* fit_state.c. Collective. path NULL: under its own name, old ones retired. may_skip: not when one is still being
  * written. That a write failed is a warning, for it shows later; ls_fit_flush waits and returns it. */

@@ -8,6 +8,7 @@
 #include "common/memory.h"
 #include "common/trace.h"
 #include "trainer/fit/fit_private.h"
+#include "trainer/fit/profile.h"
 #include "worker/reduce/team.h"
 
 /* Events of a rank: some thousand steps of a small network, 15 MiB. */
@@ -18,7 +19,20 @@ ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) {
         return LS_OK;
     }
     ls_team_barrier(f->team); /* times count from here on every rank */
+    ls_engine_profile(f->engine, true);
     return ls_team_agree(f->team, ls_trace_start(TRACE_EVENTS, err), err);
+}
+
+/* The table beside the file: what the trace adds up to. */
+static void print_table(ls_fit *f) {
+    ls_peaks peaks;
+    ls_err err = LS_ERR_INIT;
+    if (ls_profile_measure_peaks(f->engine, f->team, &peaks, &err) != LS_OK) { /* alike on all ranks */
+        ls_warn("%s", err.text);
+    } else if (f->chief) {
+        ls_profile_print(stderr, f->engine, ls_profile_peak(&peaks, f->job.bfloat16 ? LS_BF16 : LS_F32));
+    }
+    ls_engine_profile(f->engine, false);
 }
 
 static void write_file(const ls_fit *f, const char *events, size_t n_bytes) {
@@ -35,9 +49,12 @@ static void write_file(const ls_fit *f, const char *events, size_t n_bytes) {
     free(text);
 }
 
-void ls_fit_trace_end(ls_fit *f) {
+void ls_fit_trace_end(ls_fit *f, ls_status status) {
     if (!ls_trace_is_on) {
         return;
+    }
+    if (status == LS_OK) {
+        print_table(f);
     }
     char name[96];
     size_t n_dropped, all_bytes = 0, *n_bytes = ls_xcalloc((size_t)f->team->size, sizeof *n_bytes);

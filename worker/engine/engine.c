@@ -555,28 +555,3 @@ void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, i
     *network_ns = t.network_ns;
     *work_ns = t.work_ns;
 }
-
-void ls_engine_profile(ls_engine *e, bool on) {
-    for (int i = 0; i < e->contexts[0].n_plans; i++) {
-        ls_plan_profile(e->contexts[0].plans[i]->plan, on);
-    }
-}
-
-int ls_engine_call_profiles(const ls_engine *e, ls_call_profile **out) {
-    const ls_plan *p = e->contexts[0].plans[0]->plan;
-    int n = 0, k = 0;
-    for (int phase = LS_PHASE_PREPARE; phase <= LS_PHASE_BACKWARD; phase++) {
-        n += ls_plan_n_calls(p, (ls_phase)phase);
-    }
-    *out = ls_xcalloc((size_t)n + 1, sizeof **out);
-    for (int phase = LS_PHASE_PREPARE; phase <= LS_PHASE_BACKWARD; phase++) {
-        for (int i = 0; i < ls_plan_n_calls(p, (ls_phase)phase); i++, k++) {
-            const ls_call *c = ls_plan_call(p, (ls_phase)phase, i);
-            (*out)[k] = (ls_call_profile){.label = c->label,
-                                          .layer = c->node != NULL ? c->node->layer->path : "",
-                                          .ms = (double)ls_plan_spent_ns(p, (ls_phase)phase, i) / 1e6,
-                                          .gflops = c->flops / 1e9};
-        }
-    }
-    return n;
-}

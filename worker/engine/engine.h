@@ -137,15 +137,19 @@ typedef struct ls_engine_info {
     double flops_per_sample; /* training step, 2 a multiply-add */
 } ls_engine_info;
 void ls_engine_describe(const ls_engine *e, ls_engine_info *info);
-/* Profiling of this rank's first lane context: on or off; and the sums by call since it was turned on. */
+/* Profiling of training steps on this rank: on, from zero, or off. Between steps. */
 void ls_engine_profile(ls_engine *e, bool on);
-typedef struct ls_call_profile {
+typedef struct ls_engine_profile_row {
     const char *label, *layer; /* layer: "" for what belongs to none */
     double ms, gflops;         /* in all; gflops of work in all (divide by the time) */
-} ls_call_profile;
-/* The calls of the full batch's training plan in the order in which they run; how many. *out is the caller's to free().
+} ls_engine_profile_row;
+/*
+ * Since profiling was turned on: the calls of the full batch's training plan in the order in which they run (of the
+ * first of the lanes that run side by side), then what is no call: data, merging lanes' gradients, adding up over ranks
+ * with the optimizer's update, waiting for others, and the rest, with which the rows add up to the time of the steps.
+ * Returns the number of rows; *out is the caller's to free().
  */
-int ls_engine_call_profiles(const ls_engine *e, ls_call_profile **out);
+int ls_engine_profile_rows(ls_engine *e, ls_engine_profile_row **out, uint64_t *n_steps);
 /* What the all-reduce has cost this rank since the last call, in nanoseconds: waiting for ranks of its node, waiting
  * for other nodes, and work (adding, and the optimizer's updates). */
 void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, int64_t *work_ns);

@@ -45,6 +45,14 @@ typedef struct {
     bool adapts;  /* LARS, LAMB: not excluded from adaptation */
 } segment;
 
+/* Nanoseconds since profiling was turned on; of the first lane context where several run side by side. */
+typedef struct {
+    bool on;
+    uint64_t n_steps;
+    int64_t step_ns, fill_ns, merge_ns;
+    ls_reducer_times reduce;
+} engine_profile;
+
 struct ls_engine {
     ls_team *team;
     ls_model *model;
@@ -80,6 +88,7 @@ struct ls_engine {
 
     float **rank_outputs; /* (n_outputs) this rank's part of predictions */
     double compile_ms;
+    engine_profile profile;
 };
 
 /* The plan for n_samples in a context; compiled now if there is none. NULL: err says why. */

@@ -14,7 +14,8 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
                  bool targets) {
     const ls_model *m = e->model;
     size_t n = (size_t)ep->n_samples;
-    const int64_t start = ls_trace_is_on ? ls_now_ns() : 0;
+    const bool timed = ls_trace_is_on || e->profile.on;
+    const int64_t start = timed ? ls_now_ns() : 0;
     ls_status s = c->status;
     for (int i = 0; i < m->n_inputs && s == LS_OK; i++) {
         s = feed->fill(feed->self, i, m->inputs[i]->dtype, index, n, ls_plan_input(ep->plan, i), &c->err);
@@ -35,8 +36,10 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
             }
         }
     }
-    if (ls_trace_is_on) {
-        ls_trace_event("data", "fill", NULL, (int64_t)n, start, ls_now_ns());
+    if (timed) {
+        const int64_t end = ls_now_ns();
+        ls_trace_event("data", "fill", NULL, (int64_t)n, start, end);
+        e->profile.fill_ns += c == &e->contexts[0] ? end - start : 0;
     }
     c->status = s;
 }
@@ -111,8 +114,15 @@ static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool las
 
 static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group, const ls_feed *feed,
                       const uint32_t *index, size_t n, uint64_t step) {
+    const bool timed = (ls_trace_is_on || e->profile.on) && group->n_merges > 0;
+    const int64_t start = timed ? ls_now_ns() : 0;
     for (int k = 0; k < group->n_merges; k++) {
         ls_reducer_merge(e->reducer, group->merges[k]);
+    }
+    if (timed) {
+        const int64_t end = ls_now_ns();
+        ls_trace_event("op", "gradient.merge", NULL, group->n_merges, start, end);
+        e->profile.merge_ns += end - start;
     }
     if (group->count == 1) {
         train_lane(e, group, 0, last_group, feed, index, n, step);
@@ -190,6 +200,10 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
                                double learning_rate, unsigned flags, ls_verdict *verdict, ls_err *err) {
     LS_ASSERT(!e->options.inference && n > 0 && n <= (size_t)e->options.batch);
     const ls_lane_schedule *schedule = ls_reducer_schedule(e->reducer);
+    const int64_t start = e->profile.on ? ls_now_ns() : 0;
+    if (e->profile.on) {
+        (void)ls_reducer_take_times(e->reducer); /* of evaluation steps */
+    }
     double decay = e->compile->optimizer.decay;
     e->learning_rate = decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate;
     e->bucket_next = 0;
@@ -212,7 +226,16 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     ls_engine_constrain(e);
     e->iterations++;
     e->weights_epoch++;
-    return judge(e, &v, mine, penalty, verdict, err);
+    ls_status status = judge(e, &v, mine, penalty, verdict, err);
+    if (e->profile.on) {
+        const ls_reducer_times t = ls_reducer_take_times(e->reducer);
+        e->profile.reduce.work_ns += t.work_ns;
+        e->profile.reduce.late_ns += t.late_ns;
+        e->profile.reduce.network_ns += t.network_ns;
+        e->profile.step_ns += ls_now_ns() - start;
+        e->profile.n_steps++;
+    }
+    return status;
 }
 
 void ls_engine_expect(const ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n) {

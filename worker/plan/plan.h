@@ -208,5 +208,6 @@ const ls_call *ls_plan_call(const ls_plan *p, ls_phase phase, int i);
  */
 void ls_plan_profile(ls_plan *p, bool on);
 int64_t ls_plan_spent_ns(const ls_plan *p, ls_phase phase, int i);
+uint64_t ls_plan_profiled_runs(const ls_plan *p, ls_phase phase);
 
 #endif

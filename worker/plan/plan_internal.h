@@ -59,6 +59,7 @@ struct ls_plan {
     const ls_tensor **logits; /* by output */
     ls_ref sums;
 
+    uint64_t n_runs[3];   /* of a phase while profiling */
     int64_t *spent_ns[3]; /* by phase and call, while profiling; else NULL */
 
     size_t arena_bytes, persistent_bytes;

@@ -24,6 +24,7 @@ static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run
 }
 
 static void walk(ls_plan *p, ls_phase phase, const ls_run *run) {
+    p->n_runs[phase]++;
     for (int i = 0; i < p->list[phase].n; i++) {
         run_call(p, phase, i, run);
     }
@@ -32,12 +33,17 @@ static void walk(ls_plan *p, ls_phase phase, const ls_run *run) {
 void ls_plan_profile(ls_plan *p, bool on) {
     for (int phase = 0; phase < 3; phase++) {
         free(p->spent_ns[phase]);
+        p->n_runs[phase] = 0;
         p->spent_ns[phase] = on ? ls_xcalloc((size_t)p->list[phase].n + 1, sizeof(int64_t)) : NULL;
     }
 }
 
 int64_t ls_plan_spent_ns(const ls_plan *p, ls_phase phase, int i) {
     return p->spent_ns[phase] != NULL ? p->spent_ns[phase][i] : 0;
+}
+
+uint64_t ls_plan_profiled_runs(const ls_plan *p, ls_phase phase) {
+    return p->n_runs[phase];
 }
 
 void ls_plan_run_prepare(ls_plan *p, const ls_run *run) {
@@ -53,6 +59,7 @@ void ls_plan_run_forward(ls_plan *p, const ls_run *run) {
 
 void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context) {
     const call_list *list = &p->list[LS_PHASE_BACKWARD];
+    p->n_runs[LS_PHASE_BACKWARD]++;
     for (int i = 0; i < list->n; i++) {
         run_call(p, LS_PHASE_BACKWARD, i, run);
         if (done != NULL && p->is_ready_call[i]) {

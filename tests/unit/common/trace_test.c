@@ -38,8 +38,10 @@ static void events_are_json_by_process_and_thread(void **state) {
     strcat(strcat(strcpy(text, "["), events), "]");
     ls_json_doc doc;
     assert_int_equal(ls_json_parse(&doc, "trace", text, &err), LS_OK);
-    ls_json root = ls_json_root(&doc), first = ls_json_element(root, 1), second = ls_json_element(root, 2);
-    assert_int_equal(ls_json_length(root), 4); /* the process's name, three events */
+    ls_json root = ls_json_root(&doc), first = ls_json_element(root, 3), second = ls_json_element(root, 4);
+    assert_int_equal(ls_json_length(root), 6); /* the process's name, two threads', three events */
+    ls_json thread_name = ls_json_member(ls_json_member(ls_json_element(root, 1), "args"), "name");
+    assert_string_equal(json_string_value(thread_name.value), "thread 1: op");
     assert_string_equal(json_string_value(ls_json_member(first, "name").value), "conv.forward");
     assert_string_equal(json_string_value(ls_json_member(ls_json_member(first, "args"), "of").value), "block/conv2d");
     assert_float_equal(json_number_value(ls_json_member(first, "dur").value), 1.5, 1e-9);
