@@ -313,6 +313,7 @@ static bool all_collected(const ls_reducer *r) {
 static void work_off(ls_reducer *r, bool all) {
     ls_wait w = ls_wait_begin(r->team->progress, r->team->oversubscribed);
     int idle = 0;
+    r->idle = &w;
     while (all ? r->n_left > 0 || !sent(r) : !all_collected(r)) {
         if (get_on(r)) {
             ls_wait_reset(&w);
@@ -324,6 +325,7 @@ static void work_off(ls_reducer *r, bool all) {
         }
         ls_wait_pause(&w);
     }
+    r->idle = NULL;
     ls_wait_end(&w);
 }
 

@@ -49,6 +49,9 @@ static void each_piece_now(ls_reducer *r, const ls_slice *s, void *item, piece_w
 }
 
 static void each_piece(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
+    if (r->idle != NULL) {
+        ls_wait_reset(r->idle); /* what follows is no waiting */
+    }
     const int64_t start = ls_now_ns();
     each_piece_now(r, s, item, one);
     const int64_t end = ls_now_ns();

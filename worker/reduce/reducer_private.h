@@ -154,6 +154,7 @@ struct ls_reducer {
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
     ls_reducer_times times;
+    ls_wait *idle; /* the wait under way at the end of a step; NULL: none */
 };
 
 /* reducer_slices.c: pure */
