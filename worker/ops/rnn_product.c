@@ -5,6 +5,8 @@
 
 #include "common/memory.h"
 
+enum { SHARED_ELEMS = 1 << 24 }; /* of a matrix, from which threads are worth their meeting to pack it: some 5 ms */
+
 rnn_matrix ls_rnn_input_matrix(const rnn_form *f, const ls_node *node) {
     return (rnn_matrix){node->weights[0], f->in, f->wide, 0, f->wide};
 }
@@ -56,7 +58,8 @@ static ls_status packed(ls_plan *p, const ls_node *node, const rnn_matrix *m, bo
     }
     ls_md keras = describe_matrix(m, back), from = ls_md_in(keras, NULL, LS_F32), to = ls_md_in(keras, wanted, dtype);
     ls_prim *reorder;
-    LS_TRY(ls_prim_reorder(&reorder, &from, &to, ls_plan_threads(p), err));
+    const int n_threads = m->in * m->width >= SHARED_ELEMS ? ls_plan_threads(p) : 1;
+    LS_TRY(ls_prim_reorder(&reorder, &from, &to, n_threads, err));
     *out = ls_plan_persistent(p, ls_prim_arg_bytes(reorder, LS_ARG_DST));
     ls_prim_refs refs = {0};
     refs.of[LS_ARG_SRC] = plain;
