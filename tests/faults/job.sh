@@ -5,6 +5,7 @@
 # recurrent.json: the same on the digits' rows as sequences, through every recurrent layer: masks, states kept between
 # batches, both directions, dropout.
 # table.json: pixels as numbers of rows of a table, large enough for its gradient to be reduced by rows.
+# buckets.json: more than one bucket.
 # tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
 # one number of ranks from another: convolution, batch normalisation, two dropouts.
 # shellcheck shell=bash disable=SC2034  # what is set here is for the reader of this file
@@ -71,6 +72,8 @@ write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]'
     "$(layer Jordan jordan '"units": 10, "hidden_units": 7')" "$(layer Dense class '"units": 10, "activation": "softmax"')"
 write_job table.json "$input" "$(layer Reshape numbers '"target_shape": [64]')" \
     "$(layer Embedding table '"input_dim": 1200, "output_dim": 20')" "$(layer Flatten flat)" \
+    "$(layer Dense class '"units": 10, "activation": "softmax"')"
+write_job buckets.json "$input" "$(layer Flatten flat)" "$(layer Dense hidden '"units": 5000, "activation": "relu"')" \
     "$(layer Dense class '"units": 10, "activation": "softmax"')"
 numbers=(--set data.scale=70 --set data.offset=0)
 sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}'

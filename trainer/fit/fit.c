@@ -112,7 +112,11 @@ static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
     ls_fit_logs(f, f->sums, "", &f->logs);
     LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_END, &f->moment, err));
     if (f->chief) {
+        ls_tuned tuned;
         report_step(f);
+        if (ls_engine_tuned(f->engine, &tuned)) {
+            ls_report_tuned(f->report, &tuned);
+        }
     }
     return f->job.verify_every > 0 && f->step % (uint64_t)f->job.verify_every == 0 ? verify_weights(f, err) : LS_OK;
 }

@@ -42,7 +42,7 @@
     X(distribute, lanes, INT, 0, 0, 65536,                                                            \
       "equal parts of a batch that make the bits independent of the ranks; 0: off")                   \
     X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")          \
-    X(distribute, bucket_mb, REAL, 0, 0, 65536, "gradients that travel together; 0: chosen")          \
+    X(distribute, bucket_mb, REAL, 0, 0, 65536, "gradients that travel together; 0: tried out")       \
     X(distribute, sparse, BOOL, 1, 0, 1,                                                              \
       "of a large embedding table, just the rows that a batch used are added and sent")               \
     X(distribute, verify_every, INT, 500, 0, LS_JOB_MAX,                                              \

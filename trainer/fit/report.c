@@ -237,6 +237,18 @@ void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t
     send_event(r);
 }
 
+void ls_report_tuned(ls_report *r, const ls_tuned *tuned) {
+    begin(r, "tuned");
+    put(r, ", \"bucket_bytes\": %zu, \"tried\": [", tuned->bucket_bytes[tuned->chosen]);
+    for (int i = 0; i < LS_TUNED_SIZES; i++) {
+        put(r, "%s{\"bucket_bytes\": %zu, \"exposed_ms\": ", i > 0 ? ", " : "", tuned->bucket_bytes[i]);
+        put_number(r, tuned->exposed_ms[i]);
+        put(r, "}");
+    }
+    put(r, "]");
+    send_event(r);
+}
+
 void ls_report_warning(ls_report *r, const char *message) {
     wipe(r);
     fflush(stdout);

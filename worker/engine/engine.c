@@ -37,6 +37,7 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
 /* When a plan's gradients are complete, bucket by bucket. */
 static void find_bucket_calls(const ls_engine *e, engine_plan *ep) {
     int last = -1;
+    free(ep->bucket_call);
     ep->bucket_call = ls_xcalloc((size_t)e->n_buckets + 1, sizeof(int));
     for (int b = 0; ep->training && b < e->n_buckets; b++) {
         for (int k = 0; k < e->n_segments; k++) {
@@ -171,12 +172,15 @@ static void list_segments(ls_engine *e) {
 
 /* Buckets of about bucket_bytes: whole weights where they are small, pieces of whole chunks where they are large; the
  * moving statistics in one of their own at the end. */
-static void cut_buckets(ls_engine *e) {
+void ls_engine_cut_buckets(ls_engine *e) {
     size_t want = (e->options.bucket_bytes > 0 ? e->options.bucket_bytes : DEFAULT_BUCKET_BYTES) / sizeof(float);
     want = want / LS_REDUCE_CHUNK * LS_REDUCE_CHUNK;
     want = want > 0 ? want : LS_REDUCE_CHUNK;
     int cap = 0;
+    free(e->buckets);
+    free(e->bucket_done);
     e->buckets = NULL;
+    e->n_buckets = 0;
     LS_PUSH(e->buckets, e->n_buckets, cap, 0);
     for (int k = 0; k < e->n_segments; k++) {
         const segment *s = &e->segments[k];
@@ -207,6 +211,13 @@ static void cut_buckets(ls_engine *e) {
     }
     e->n_buckets--; /* from boundaries to buckets */
     e->bucket_done = ls_xcalloc((size_t)e->n_buckets + 1, sizeof *e->bucket_done);
+    for (int i = 0; i < e->n_contexts; i++) {
+        for (int k = 0; k < e->contexts[i].n_plans; k++) {
+            if (e->contexts[i].plans[k]->bucket_call != NULL) {
+                find_bucket_calls(e, e->contexts[i].plans[k]);
+            }
+        }
+    }
 }
 
 /* The ranges of sparse weights, into `out` (n_segments); how many. */
@@ -359,7 +370,7 @@ static ls_status prepare_local(ls_engine *e, ls_err *err) {
     LS_TRY(check_masked_losses(e, err));
     LS_TRY(place_arena(e, err));
     list_segments(e);
-    cut_buckets(e);
+    ls_engine_cut_buckets(e);
     int64_t largest = 0;
     for (int i = 0; i < e->model->n_weights; i++) {
         int64_t n = ls_shape_elems(&e->model->weights[i]->shape);
@@ -389,6 +400,7 @@ static ls_status create(ls_engine *e, ls_err *err) {
     LS_TRY(make_reducer(e, err));
     LS_TRY(ls_team_agree(e->team, make_plans(e, err), err));
     set_initial_weights(e);
+    ls_engine_tune_begin(e);
     return LS_OK;
 }
 

@@ -34,7 +34,7 @@ typedef struct ls_engine_options {
     ls_dtype compute;        /* LS_F32, LS_BF16 */
     bool direct_convolution; /* no Winograd */
     uint64_t seed;
-    size_t bucket_bytes;                 /* 0: default */
+    size_t bucket_bytes;                 /* 0: chosen by measurement in the first steps */
     int n_threads;                       /* 0: from the cores that this rank is bound to */
     int64_t last_batch, last_eval_batch; /* the sizes of the last batches of an epoch, so that their plans are compiled
                                             beforehand; 0: as the others */
@@ -127,6 +127,16 @@ uint64_t ls_engine_weights_hash(const ls_engine *e);
 const float *ls_engine_probe_output(const ls_engine *e, int o);
 void ls_engine_probe_gradient(const ls_engine *e, const ls_weight *w, float *out);
 const float *ls_engine_probe_input_gradient(const ls_engine *e, int i);
+
+/* Which size of bucket the first steps have shown to be best. */
+enum { LS_TUNED_SIZES = 4 };
+typedef struct ls_tuned {
+    size_t bucket_bytes[LS_TUNED_SIZES];
+    double exposed_ms[LS_TUNED_SIZES]; /* of a step of rank 0: waiting, adding and updating */
+    int chosen;
+} ls_tuned;
+/* Whether it has been chosen since the last call. Local. */
+bool ls_engine_tuned(ls_engine *e, ls_tuned *out);
 
 /* For bench and logs. */
 typedef struct ls_engine_info {

@@ -53,6 +53,15 @@ typedef struct {
     ls_reducer_times reduce;
 } engine_profile;
 
+/* The choice of a bucket size (engine_tune.c). */
+typedef struct {
+    bool on, news;
+    int at; /* steps done */
+    int64_t before_ns;
+    double least_ms; /* of this round's steps so far; negative: none */
+    ls_tuned tuned;
+} engine_tuning;
+
 struct ls_engine {
     ls_team *team;
     ls_model *model;
@@ -86,6 +95,8 @@ struct ls_engine {
     float *states, *marked_states;
     size_t state_samples, state_batch, marked_batch, n_state_elems;
 
+    engine_tuning tuning;
+
     float **rank_outputs; /* (n_outputs) this rank's part of predictions */
     double compile_ms;
     engine_profile profile;
@@ -105,6 +116,14 @@ void ls_engine_apply(void *context, size_t first, size_t n, const float *gradien
 void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, double *norms);
 void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total);
 bool ls_engine_needs_norms(const ls_engine *e);
+
+/* Buckets of options.bucket_bytes, for the engine and its plans. */
+void ls_engine_cut_buckets(ls_engine *e);
+
+/* Tuning: once the engine is made; before and after each training step (before: collective). */
+void ls_engine_tune_begin(ls_engine *e);
+ls_status ls_engine_tune_before(ls_engine *e, ls_err *err) LS_MUST_CHECK;
+void ls_engine_tune_after(ls_engine *e);
 
 /* Collective over the node, after an update: projects the weights that have constraints. */
 void ls_engine_constrain(ls_engine *e);

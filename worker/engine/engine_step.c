@@ -206,6 +206,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     }
     double decay = e->compile->optimizer.decay;
     e->learning_rate = decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate;
+    LS_TRY(ls_engine_tune_before(e, err));
     e->bucket_next = 0;
     for (int b = 0; b < e->n_buckets; b++) {
         atomic_store_explicit(&e->bucket_done[b], 0, memory_order_relaxed);
@@ -223,6 +224,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     ls_status mine = lane_status(e, err);
     ls_reducer_verdict v;
     ls_reducer_finish(e->reducer, flags, mine, &v);
+    ls_engine_tune_after(e);
     ls_engine_constrain(e);
     e->iterations++;
     e->weights_epoch++;

@@ -125,13 +125,34 @@ ls_reducer_times ls_reducer_take_times(ls_reducer *r) {
     return taken;
 }
 
+ls_reducer_times ls_reducer_see_times(const ls_reducer *r) {
+    return r->times;
+}
+
+ls_status ls_reducer_recut(ls_reducer *r, int n_buckets, const size_t *buckets, ls_err *err) {
+    LS_ASSERT(r->next_ready == 0);
+    check_table(buckets, n_buckets, r->o.n_reduced);
+    ls_reducer_gather_slots(r);
+    ls_reducer_forget_cut(r);
+    free((void *)r->o.buckets);
+    r->o.n_buckets = n_buckets;
+    r->o.buckets = copy_table(buckets, n_buckets);
+    LS_TRY(check_same(r, err));
+    ls_reducer_cut(r);
+    LS_TRY(ls_reducer_allocate_cut(r, err));
+    ls_reducer_scatter_slots(r);
+    return LS_OK;
+}
+
 /* ---- the step ---- */
 
 void ls_reducer_begin(ls_reducer *r, uint64_t step) {
     LS_ASSERT(r->next_ready == 0);
     ls_progress_phase(r->team->progress, LS_DOING_TRAIN, step);
     ls_progress_bucket(r->team->progress, r->o.n_buckets > 0 ? 0 : -1);
-    r->base = r->steps++ * (uint64_t)r->o.n_buckets;
+    r->steps++;
+    r->base = r->begun;
+    r->begun += (uint64_t)r->o.n_buckets;
     r->node_ready = r->applied = r->n_left = 0;
     for (int s = 0; s <= r->levels.n; s++) {
         ls_stage *stage = &r->stages[s];

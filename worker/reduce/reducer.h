@@ -139,6 +139,10 @@ void ls_reducer_broadcast_params(ls_reducer *r);
 void ls_reducer_gather_slots(ls_reducer *r);
 void ls_reducer_scatter_slots(ls_reducer *r);
 
+/* Collective, between steps: other buckets, as in the options. Optimizer slots move to their new owners; the bits of
+ * steps do not change. Takes and frees memory, and talks: for the first steps of a run. */
+ls_status ls_reducer_recut(ls_reducer *r, int n_buckets, const size_t *buckets, ls_err *err) LS_MUST_CHECK;
+
 /* What the all-reduce has cost this rank, since the last call. Nothing of it is hidden behind operators: what is, is
  * what the network does meanwhile. */
 typedef struct ls_reducer_times {
@@ -147,5 +151,6 @@ typedef struct ls_reducer_times {
     int64_t work_ns;    /* adding, updating, packing */
 } ls_reducer_times;
 ls_reducer_times ls_reducer_take_times(ls_reducer *r);
+ls_reducer_times ls_reducer_see_times(const ls_reducer *r); /* without starting anew */
 
 #endif

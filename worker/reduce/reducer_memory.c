@@ -242,6 +242,13 @@ static ls_status allocate_private(ls_reducer *r, ls_err *err) {
     return LS_OK;
 }
 
+ls_status ls_reducer_allocate_cut(ls_reducer *r, ls_err *err) {
+    LS_TRY(allocate_private(r, err));
+    describe_slices(r);
+    describe_mail(r);
+    return LS_OK;
+}
+
 ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
     ls_team *t = r->team;
     int *at_once = ls_xcalloc((size_t)t->size, sizeof *at_once);
@@ -268,12 +275,8 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
         l = (layout){r->shared.base, 0, false};
         lay_shared(r, &l, schedules);
         compile_sums(r, schedules);
-        status = allocate_private(r, err);
-    }
-    if (status == LS_OK) {
-        describe_slices(r);
-        describe_mail(r);
         r->moves = ls_exchange_create(r->team);
+        status = ls_reducer_allocate_cut(r, err);
     }
     for (int i = 0; i < t->n_local; i++) {
         ls_lane_schedule_release(&schedules[i]);
@@ -283,7 +286,7 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
     return status;
 }
 
-static void free_stage(ls_stage *stage) {
+static void free_jobs(ls_stage *stage) {
     for (int i = 0; i < stage->n_jobs; i++) {
         ls_job *job = &stage->jobs[i];
         free(job->agents);
@@ -293,8 +296,33 @@ static void free_stage(ls_stage *stage) {
         free(job->outs);
     }
     free(stage->jobs);
+    stage->jobs = NULL;
+    stage->n_jobs = 0;
+}
+
+static void free_stage(ls_stage *stage) {
+    free_jobs(stage);
     free(stage->child_fragments);
     ls_sum_release(&stage->sum);
+}
+
+void ls_reducer_forget_cut(ls_reducer *r) {
+    ls_exchange_destroy(r->slices);
+    ls_exchange_destroy(r->mail);
+    r->slices = r->mail = NULL;
+    ls_news_free(&r->verdicts);
+    ls_news_free(&r->norms);
+    r->verdicts = r->norms = (ls_news){0};
+    for (int s = 0; s <= r->levels.n; s++) {
+        free_jobs(&r->stages[s]);
+    }
+    void **const blocks[] = {(void **)&r->private_memory, (void **)&r->verdict_rows, (void **)&r->norm_rows,
+                             (void **)&r->segment_norms,  (void **)&r->norms_taken,  (void **)&r->chunks,
+                             (void **)&r->segment_chunks, (void **)&r->bucket_chunks};
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        free(*blocks[i]);
+        *blocks[i] = NULL;
+    }
 }
 
 void ls_reducer_free(ls_reducer *r) {

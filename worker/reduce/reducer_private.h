@@ -147,6 +147,7 @@ struct ls_reducer {
     /* the step */
     uint64_t steps; /* begun */
     uint64_t base;  /* buckets of all steps before */
+    uint64_t begun; /* and of this one */
     int next_ready; /* bucket */
     int node_ready; /* buckets that all ranks of the node have made ready */
     int applied;    /* jobs of the highest level */
@@ -177,6 +178,8 @@ void ls_reducer_apply_kept(ls_reducer *r, ls_job *job);
 /* reducer_memory.c */
 ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) LS_MUST_CHECK;
 void ls_reducer_free(ls_reducer *r);
+ls_status ls_reducer_allocate_cut(ls_reducer *r, ls_err *err) LS_MUST_CHECK; /* what depends on the buckets */
+void ls_reducer_forget_cut(ls_reducer *r);
 
 /* reducer_verdict.c */
 void ls_reducer_share_norms(ls_reducer *r); /* all ranks; then norms_ready */

@@ -117,7 +117,7 @@ void ls_reducer_cut(ls_reducer *r) {
     if (r->o.n_norms > 0) {
         cut_chunks(r);
     }
-    r->stages = ls_xcalloc((size_t)l->n + 1, sizeof *r->stages);
+    r->stages = r->stages != NULL ? r->stages : ls_xcalloc((size_t)l->n + 1, sizeof *r->stages);
     for (int s = 0; s <= l->n; s++) {
         ls_stage *stage = &r->stages[s];
         int group = ls_levels_group(l, s, t->rank), cap = 0;
