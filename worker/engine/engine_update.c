@@ -101,7 +101,13 @@ void ls_engine_apply(void *context, size_t first, size_t n, const float *gradien
 /* Over double accumulators in one fixed order. */
 static double sum_of_squares(const float *x, size_t n) {
     double sum[8] = {0};
-    for (size_t i = 0; i < n; i++) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (size_t l = 0; l < 8; l++) {
+            sum[l] += (double)x[i + l] * x[i + l];
+        }
+    }
+    for (; i < n; i++) {
         sum[i & 7] += (double)x[i] * x[i];
     }
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));

@@ -73,7 +73,8 @@ static void adamax_update(const ls_optimizer *o, const ls_update *u) {
     const float rate = (float)(u->learning_rate / (1 - pow(o->beta_1, (double)u->t)));
     for (size_t i = 0; i < u->n; i++) {
         m[i] = b1 * m[i] + c1 * g[i];
-        largest[i] = fmaxf(b2 * largest[i], fabsf(g[i]));
+        const float decayed = b2 * largest[i], size = fabsf(g[i]);
+        largest[i] = decayed > size ? decayed : size; /* a comparison is vectorised, fmaxf is not */
         w[i] -= rate * m[i] / (largest[i] + eps);
     }
 }
