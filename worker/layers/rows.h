@@ -94,7 +94,16 @@
     X(attention)                \
     X(additive_attention)       \
     X(multi_head_attention)     \
-    X(activity_regularization)
+    X(activity_regularization)  \
+    X(random_flip)              \
+    X(random_translation)       \
+    X(random_zoom)              \
+    X(random_rotation)          \
+    X(random_crop)              \
+    X(random_contrast)          \
+    X(random_brightness)        \
+    X(center_crop)              \
+    X(resizing)
 
 #define X(row) extern const ls_layer_class ls_layer_##row;
 LS_LAYER_LIST(X)

@@ -16,7 +16,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     LS_TRY(ls_json_get_choice(call->config, "interpolation", words, spatial == 2 ? 2 : 1, &bilinear, err));
     ls_shape out = call->in[0]->shape;
     ls_rearrange_attr repeat = {.factor = {0}};
-    ls_resize_attr resize = {.factor = {size[0], size[1]}};
+    ls_resize_attr resize = {.length = {out.dim[0], out.dim[1]}};
     for (int i = 0; i < out.rank; i++) {
         repeat.source[i] = i;
         repeat.factor[i] = i < spatial ? size[i] : 1;

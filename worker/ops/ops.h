@@ -117,11 +117,64 @@ typedef struct ls_rearrange_attr {
 } ls_rearrange_attr;
 extern const ls_operator ls_op_rearrange;
 
-/* Bilinear enlargement of (H, W, C) by whole factors, with half-pixel centres. */
+/* The window [start, start + length) of an image (H, W, C), resized to the output's H and W: bilinear, or the nearest
+ * cell, with half-pixel centres; beyond the window its border goes on. Source: tf.image.resize of TensorFlow 2 without
+ * antialias. */
 typedef struct ls_resize_attr {
-    int64_t factor[2];
+    int64_t start[2], length[2]; /* H, W */
+    bool nearest;
 } ls_resize_attr;
 extern const ls_operator ls_op_resize;
+/* The largest window in the middle of (H, W, C) that has the aspect ratio of `out`. Source:
+ * tf_keras/utils/image_utils.py, smart_resize. */
+ls_resize_attr ls_resize_window(const ls_shape *in, const ls_shape *out);
+/* What ls_op_resize adds to a plan, for an operator that is a resize in some plans. */
+void ls_resize_emit(ls_plan *p, const ls_node *node, const ls_resize_attr *a);
+
+/* How an image goes on beyond its border, as in TensorFlow's ImageProjectiveTransformV3, for an image abcd:
+ * dcba|abcd|dcba, abcd|abcd|abcd, kkkk|abcd|kkkk, aaaa|abcd|dddd. */
+#define LS_FILL_LIST(X)     \
+    X(REFLECT, "reflect")   \
+    X(WRAP, "wrap")         \
+    X(CONSTANT, "constant") \
+    X(NEAREST, "nearest")
+typedef enum {
+#define X(name, word) LS_FILL_##name,
+    LS_FILL_LIST(X)
+#undef X
+        LS_FILL_COUNT
+} ls_fill;
+
+/*
+ * In training a random geometry for each image (H, W, C); otherwise y = x, and for CROP the window of ls_resize_window.
+ * What an output cell takes from the input, with numbers u of axis 0 (H) and 1 (W) drawn from [low, high):
+ *
+ *   FLIP       mirrored along each axis of `flips` in one case of two
+ *   TRANSLATE  at (i - u0 H, j - u1 W)
+ *   ZOOM       at (1 + u) times the place, about the middle of the image; `together`: one u for both axes
+ *   ROTATE     turned by 2 pi u0 about the middle
+ *   CROP       at (i + r0, j + r1), r drawn evenly from the places where the output fits
+ *
+ * bilinear or from the nearest cell. Draws are those of a sample, step and layer (worker/ops/draw.h).
+ */
+typedef enum { LS_WARP_FLIP, LS_WARP_TRANSLATE, LS_WARP_ZOOM, LS_WARP_ROTATE, LS_WARP_CROP } ls_warp_kind;
+typedef struct ls_warp_attr {
+    ls_warp_kind kind;
+    bool flips[2], together, nearest;
+    double low[2], high[2];
+    ls_fill fill;
+    float fill_value; /* CONSTANT */
+} ls_warp_attr;
+extern const ls_operator ls_op_warp;
+
+/* In training, with u drawn for each image from [low, high): (x - m) u + m, m the mean of each channel (contrast), or
+ * x + u (max - min) (brightness), both cut to [min, max]; otherwise y = x. */
+typedef struct ls_tone_attr {
+    bool contrast;
+    double low, high;
+    float min, max;
+} ls_tone_attr;
+extern const ls_operator ls_op_tone;
 
 /* (x - mean) / sqrt(variance + epsilon) over the last n_axes axes of each row, variance biased, then times gamma and
  * plus beta, which have the shape of these axes. Weights: gamma (if scale), beta (if center). */

@@ -1,6 +1,6 @@
 /*
- * Bilinear enlargement by whole factors, as tf.image.resize with half-pixel centres: output cell i lies at
- * (i + 0.5) / factor - 0.5 of the input; cells beyond the border take the border's value.
+ * A window of an image resized, as tf.image.resize does with half-pixel centres: output cell i of n lies at
+ * (i + 0.5) length / n - 0.5 of the window; cells beyond its border take the border's value.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,11 +19,17 @@ typedef struct resize {
     tap taps[]; /* (out_h), then (out_w) */
 } resize;
 
-static void fill_taps(tap *taps, int64_t n_in, int64_t factor) {
-    for (int64_t i = 0; i < n_in * factor; i++) {
-        double at = ((double)i + 0.5) / (double)factor - 0.5, floor_at = floor(at);
+static void fill_taps(tap *taps, int64_t start, int64_t length, int64_t n_out, bool nearest) {
+    for (int64_t i = 0; i < n_out; i++) {
+        double at = ((double)i + 0.5) * (double)length / (double)n_out - (nearest ? 0 : 0.5), floor_at = floor(at);
         int64_t low = (int64_t)floor_at;
-        taps[i] = (tap){low < 0 ? 0 : low, low + 1 < n_in ? low + 1 : n_in - 1, (float)(at - floor_at)};
+        if (nearest) {
+            low = low < length ? low : length - 1;
+            taps[i] = (tap){start + low, start + low, 0};
+            continue;
+        }
+        taps[i] = (tap){start + (low < 0 ? 0 : low), start + (low + 1 < length ? low + 1 : length - 1),
+                        (float)(at - floor_at)};
     }
 }
 
@@ -78,8 +84,7 @@ static void kernel(const ls_call *call, const ls_run *run) {
     ls_ops_parallel(run->n_threads, (size_t)r->n_rows, 1, rows_range, &w);
 }
 
-static resize *new_resize(const ls_plan *p, const ls_node *node, bool is_backward) {
-    const ls_resize_attr *a = node->attr;
+static resize *new_resize(const ls_plan *p, const ls_node *node, const ls_resize_attr *a, bool is_backward) {
     const ls_shape *in = &node->in[0]->shape, *out = &node->out[0]->shape;
     resize *r = ls_xcalloc(1, sizeof *r + (size_t)(out->dim[0] + out->dim[1]) * sizeof r->taps[0]);
     r->n_rows = ls_plan_rows(p, node->in[0]);
@@ -89,17 +94,32 @@ static resize *new_resize(const ls_plan *p, const ls_node *node, bool is_backwar
     r->out_h = out->dim[0];
     r->out_w = out->dim[1];
     r->backward = is_backward;
-    fill_taps(r->taps, r->h, a->factor[0]);
-    fill_taps(r->taps + r->out_h, r->w, a->factor[1]);
+    fill_taps(r->taps, a->start[0], a->length[0], r->out_h, a->nearest);
+    fill_taps(r->taps + r->out_h, a->start[1], a->length[1], r->out_w, a->nearest);
     return r;
+}
+
+void ls_resize_emit(ls_plan *p, const ls_node *node, const ls_resize_attr *a) {
+    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
+    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "resize.forward", node, kernel, new_resize(p, node, a, false), NULL);
+    ls_call_arg(c, LS_READ, src);
+    ls_call_arg(c, LS_WRITE, dst);
+}
+
+ls_resize_attr ls_resize_window(const ls_shape *in, const ls_shape *out) {
+    ls_resize_attr a = {.nearest = false};
+    int64_t h = in->dim[0], w = in->dim[1], fit_h = w * out->dim[0] / out->dim[1],
+            fit_w = h * out->dim[1] / out->dim[0];
+    a.length[0] = fit_h < 1 ? 1 : fit_h < h ? fit_h : h;
+    a.length[1] = fit_w < 1 ? 1 : fit_w < w ? fit_w : w;
+    a.start[0] = (h - a.length[0]) / 2;
+    a.start[1] = (w - a.length[1]) / 2;
+    return a;
 }
 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "resize.forward", node, kernel, new_resize(p, node, false), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_resize_emit(p, node, node->attr);
     return LS_OK;
 }
 
@@ -110,7 +130,8 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
         return LS_OK;
     }
     ls_ref dsrc = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "resize.backward", node, kernel, new_resize(p, node, true), NULL);
+    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "resize.backward", node, kernel,
+                              new_resize(p, node, node->attr, true), NULL);
     ls_call_arg(c, LS_READ, ddst);
     ls_call_arg(c, LS_WRITE, dsrc);
     return LS_OK;

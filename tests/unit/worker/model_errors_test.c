@@ -59,6 +59,20 @@ static void shapes(void **state) {
             "mean");
     refused("4, 6", L("PReLU", ", \"shared_axes\": [3]"), "there is no axis 3", "shared_axes");
     refused("4, 6", L("Maxout", ", \"num_units\": 4"), "divide the channels", "(None, 4, 6)");
+    refused("4, 6", L("RandomFlip", ""), "expects images (height, width, channels)", "(None, 4, 6)");
+    refused("4, 4, 3", L("RandomFlip", ", \"mode\": \"sideways\""), "horizontal_and_vertical", "mode");
+    refused("4, 4, 3", L("RandomTranslation", ", \"height_factor\": 0.1"), "\"width_factor\" is missing",
+            "layer \"x\"");
+    refused("4, 4, 3", L("RandomZoom", ", \"height_factor\": [0.2, 0.1]"), "whose first is not above its second",
+            "height_factor");
+    refused("4, 4, 3", L("RandomRotation", ", \"factor\": \"much\""), "expected a number or a list of two numbers",
+            "factor");
+    refused("4, 4, 3", L("RandomCrop", ", \"height\": 2"), "\"width\" is missing", "layer \"x\"");
+    refused("4, 4, 3", L("RandomContrast", ", \"factor\": 1.5"), "expected how far below and above 1", "factor");
+    refused("4, 4, 3", L("RandomBrightness", ", \"factor\": 0.1, \"value_range\": 1"), "expected a list of two numbers",
+            "value_range");
+    refused("4, 4, 3", L("Resizing", ", \"height\": 2, \"width\": 2, \"interpolation\": \"bicubic\""), "bilinear",
+            "interpolation");
     refused("4", L("GaussianNoise", ""), "\"stddev\" is missing", "layer \"x\"");
     refused("4", L("AlphaDropout", ", \"rate\": 1.0"), "expected a number from 0", "rate");
     refused("4", L("Lambda", ", \"function\": [\"4wEA\", null, null]"), "layer \"x\" (Lambda): holds Python code",

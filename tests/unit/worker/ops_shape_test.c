@@ -83,7 +83,7 @@ static void resize_reference(const fixture *f, double *const *in, double *const 
 
 static void test_resize(void **state) {
     (void)state;
-    static const ls_resize_attr attr = {.factor = {BY_ROW, BY_COLUMN}};
+    static const ls_resize_attr attr = {.length = {ROWS, COLUMNS}};
     fixture f;
     fx_init(&f, 2);
     ls_tensor *in[] = {fx_input(&f, fx_shape(3, ROWS, COLUMNS, CHANNELS)), NULL};
