@@ -41,6 +41,16 @@ void ls_checkpoint_set_text(char **field, const char *text) {
     *field = copy;
 }
 
+char *ls_checkpoint_state_room(ls_checkpoint *ckpt, size_t n_bytes) {
+    if (ckpt->state_room < n_bytes) {
+        enum { SPARE = 4096 }; /* it grows by an epoch's history now and then */
+        free(ckpt->state);
+        ckpt->state = ls_xcalloc(1, n_bytes + SPARE);
+        ckpt->state_room = n_bytes + SPARE;
+    }
+    return ckpt->state;
+}
+
 /* ---- building ---- */
 
 /* A name is one or more parts between '/', none of them empty, "." or "..". */

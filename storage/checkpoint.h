@@ -79,7 +79,8 @@ typedef struct ls_checkpoint {
     ls_checkpoint_array *arrays; /* [n_arrays]; callback state, partial sums */
     size_t n_arrays, cap_arrays;
 
-    ls_pool pool; /* the names */
+    ls_pool pool;      /* the names */
+    size_t state_room; /* bytes of state's memory, where ls_checkpoint_state_room has made it */
 } ls_checkpoint;
 
 /* ---- building one ---- A zeroed struct is empty and legal everywhere. Texts and names are copied. */
@@ -88,6 +89,9 @@ void ls_checkpoint_release(ls_checkpoint *ckpt);
 
 /* Replaces one of the struct's texts: ls_checkpoint_set_text(&ckpt->state, "{}"). NULL removes it. */
 void ls_checkpoint_set_text(char **field, const char *text);
+
+/* Memory of at least n_bytes for `state`, to be written by the caller: that of the state before where it suffices. */
+char *ls_checkpoint_state_room(ls_checkpoint *ckpt, size_t n_bytes);
 
 /* Appends a layer; weights are added to the last one. LS_EINPUT for a name that cannot be one in an HDF5 file (empty,
  * "." or ".." as a part, a leading or trailing '/') or that is there already. */

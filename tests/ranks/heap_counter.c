@@ -6,7 +6,7 @@
  * (common/fault.h) marks the moments before the second and the ninth step. At each mark the program says on standard
  * error, N counting from 1,
  *
- *   heap mark N pid P: A allocations, F frees since the last mark; resident R KiB
+ *   heap mark N pid P: A allocations, F frees since the last mark, M allocations of the main thread; resident R KiB
  *
  * and where the first few allocations since the last mark came from, as MODULE+OFFSET for addr2line.
  */
@@ -20,7 +20,8 @@
 
 enum { MOST_PLACES = 8, ENOMEM_CODE = 12 };
 
-static atomic_long allocations, frees;
+static atomic_long allocations, frees, of_main; /* of_main: allocations of the thread that main runs in */
+static __attribute__((tls_model("initial-exec"))) _Thread_local int is_main; /* 0: not asked yet, 1: yes, 2: no */
 static _Atomic(void *) places[MOST_PLACES];
 
 /* glibc's own names, which need no dlsym (that allocates itself). */
@@ -32,6 +33,8 @@ void __libc_free(void *p);
 
 static void count(void *caller) {
     long n = atomic_fetch_add(&allocations, 1);
+    is_main = is_main != 0 ? is_main : gettid() == getpid() ? 1 : 2;
+    atomic_fetch_add(&of_main, is_main == 1);
     if (n < MOST_PLACES) {
         atomic_store(&places[n], caller);
     }
@@ -96,9 +99,11 @@ static void tell(void) {
     static int n_marks;
     char text[1024];
     long n = atomic_load(&allocations), n_freed = atomic_load(&frees);
-    int used = snprintf(text, sizeof text,
-                        "heap mark %d pid %d: %ld allocations, %ld frees since the last mark; resident %ld KiB\n",
-                        ++n_marks, (int)getpid(), n, n_freed, resident_kib());
+    int used =
+        snprintf(text, sizeof text,
+                 "heap mark %d pid %d: %ld allocations, %ld frees since the last mark, %ld allocations of the main "
+                 "thread; resident %ld KiB\n",
+                 ++n_marks, (int)getpid(), n, n_freed, atomic_load(&of_main), resident_kib());
     for (long i = 0; n_marks > 1 && i < n && i < MOST_PLACES; i++) {
         Dl_info info;
         void *at = atomic_load(&places[i]);
@@ -115,6 +120,7 @@ static void tell(void) {
     }
     atomic_store(&allocations, 0);
     atomic_store(&frees, 0);
+    atomic_store(&of_main, 0);
 }
 
 int raise(int number) {

@@ -148,6 +148,16 @@ bool ls_callbacks_have(const ls_callbacks *callbacks, const char *name) {
     return false;
 }
 
+bool ls_callbacks_change_in_batches(const ls_callbacks *callbacks) {
+    for (int i = 0; i < callbacks->n; i++) {
+        const ls_callback_class *c = callbacks->item[i]->class_;
+        if (c->save != NULL && (c->batch_begin != NULL || c->batch_end != NULL)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 json_t *ls_callbacks_save(const ls_callbacks *callbacks) {
     json_t *list = json_array();
     for (int i = 0; i < callbacks->n; i++) {

@@ -93,6 +93,8 @@ ls_status ls_callbacks_call(ls_callbacks *callbacks, ls_callback_when when, ls_m
 
 /* Whether one of the class is in the list. */
 bool ls_callbacks_have(const ls_callbacks *callbacks, const char *name);
+/* Whether one that has a state looks at batches, so that its state may change in the middle of an epoch. */
+bool ls_callbacks_change_in_batches(const ls_callbacks *callbacks);
 
 /* The state of all as a list of {"class_name", "state"}, a new reference; and back, after train_begin. LS_EINPUT when
  * the list is of other callbacks than these. */

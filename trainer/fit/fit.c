@@ -49,19 +49,34 @@ static ls_status fail_non_finite(ls_fit *f, const ls_verdict *v, ls_err *err) {
                    f->last_good != NULL ? f->last_good : "none yet");
 }
 
-/* All ranks compare what they hold. The same sentence on all. */
+static ls_status fail_odd_weights(const ls_fit *f, int odd, ls_err *err) {
+    return ls_fail(err, LS_EDIVERGED,
+                   "rank %d on %s holds other weights than rank 0 after step %llu; go on from the last checkpoint with "
+                   "--resume",
+                   odd, f->team->hosts[odd], (unsigned long long)f->said_step);
+}
+
+static uint64_t digest_of_weights(ls_fit *f) {
+    f->said_step = f->step;
+    return ls_engine_weights_hash(f->engine) ^ (ls_fault_at(f->fault_weights) != 0 ? 1 : 0);
+}
+
+/* Said now and compared with the verdict of the next step, or of a validation: that costs no message. */
+static void say_weights(ls_fit *f) {
+    if (f->job.verify_every > 0 && f->step % (uint64_t)f->job.verify_every == 0) {
+        ls_engine_say_digest(f->engine, digest_of_weights(f));
+    }
+}
+
+/* At the end, when there is no verdict to come. The same sentence on all. */
 static ls_status verify_weights(ls_fit *f, ls_err *err) {
-    uint64_t mine = ls_engine_weights_hash(f->engine), *all = f->hashes;
+    uint64_t mine = f->job.verify_every > 0 ? digest_of_weights(f) : 0, *all = f->hashes;
     ls_team_allgather(f->team, &mine, sizeof mine, all);
     int odd = 0;
     for (int r = 1; r < f->team->size && odd == 0; r++) {
         odd = all[r] != all[0] ? r : 0;
     }
-    return odd == 0 ? LS_OK
-                    : ls_fail(err, LS_EDIVERGED,
-                              "rank %d on %s holds other weights than rank 0 after step %llu; go on from the last "
-                              "checkpoint with --resume",
-                              odd, f->team->hosts[odd], (unsigned long long)f->step);
+    return odd == 0 ? LS_OK : fail_odd_weights(f, odd, err);
 }
 
 static double rate_of_step(const ls_fit *f) {
@@ -85,6 +100,11 @@ static void report_step(ls_fit *f) {
     ls_fit_collect(f);
 }
 
+static unsigned flags_now(ls_fit *f) {
+    bool busy = f->chief && ls_checkpoint_writer_busy(f->writer);
+    return (ls_stop_requested() ? LS_FLAG_STOP : 0) | (busy ? LS_FLAG_BUSY : 0);
+}
+
 /* The step at f->batch. *flags: what any rank asked for. */
 static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
     size_t first = (size_t)(f->batch * f->job.batch_size);
@@ -98,7 +118,10 @@ static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
     ls_walk_ahead(&f->walk, f->engine, f->train, first);
     LS_TRY(ls_callbacks_call(&f->callbacks, LS_BATCH_BEGIN, &f->moment, err));
     LS_TRY(ls_engine_train_step(f->engine, ls_source_feed(f->train), f->order + first, n, f->step, rate_of_step(f),
-                                ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err));
+                                flags_now(f), &v, err));
+    if (v.odd_rank >= 0) {
+        return fail_odd_weights(f, v.odd_rank, err);
+    }
     if (v.non_finite && f->job.stop_on_nonfinite && !ls_callbacks_have(&f->callbacks, "TerminateOnNaN")) {
         return fail_non_finite(f, &v, err);
     }
@@ -118,14 +141,16 @@ static ls_status train_one(ls_fit *f, unsigned *flags, ls_err *err) {
             ls_report_tuned(f->report, &tuned);
         }
     }
-    return f->job.verify_every > 0 && f->step % (uint64_t)f->job.verify_every == 0 ? verify_weights(f, err) : LS_OK;
+    say_weights(f);
+    return LS_OK;
 }
 
 /* ---- one epoch ---- */
 
 /* Leaves on a request: all ranks alike, after the same step. */
 static ls_status leave(ls_fit *f, ls_err *err) {
-    LS_TRY(ls_fit_checkpoint(f, NULL, false, false, err));
+    f->settled = false;
+    LS_TRY(ls_fit_checkpoint(f, NULL, false, err));
     LS_TRY(ls_fit_flush(f, err));
     return ls_fail(err, LS_ESTOPPED,
                    "stopped on request after step %llu (epoch %lld, %lld of %lld steps); go on with "
@@ -173,6 +198,14 @@ static void look_past_epoch(ls_fit *f) {
     }
 }
 
+/* The texts of this epoch's checkpoints, unless a callback that looks at batches has something to remember. */
+static void settle(ls_fit *f) {
+    f->settled = f->chief && f->job.every_steps > 0 && !ls_callbacks_change_in_batches(&f->callbacks);
+    if (f->settled) {
+        ls_fit_state_settle(f);
+    }
+}
+
 static ls_status train_epoch(ls_fit *f, ls_err *err) {
     begin_epoch(f);
     f->started_ns = ls_now_ns();
@@ -186,14 +219,19 @@ static ls_status train_epoch(ls_fit *f, ls_err *err) {
         }
         LS_TRY(ls_callbacks_call(&f->callbacks, LS_EPOCH_BEGIN, &f->moment, err));
     }
+    settle(f);
     while (f->batch < f->steps && !f->moment.stop) {
         unsigned flags = 0;
         LS_TRY(train_one(f, &flags, err));
         if (flags & LS_FLAG_STOP) {
             return leave(f, err);
         }
-        if (f->job.every_steps > 0 && f->step % (uint64_t)f->job.every_steps == 0 && f->batch < f->steps) {
-            LS_TRY(ls_fit_checkpoint(f, NULL, false, true, err));
+        if (f->job.every_steps > 0 && f->step % (uint64_t)f->job.every_steps == 0) {
+            f->checkpoint_due = true;
+        }
+        if (f->checkpoint_due && !(flags & LS_FLAG_BUSY) && f->batch < f->steps) {
+            LS_TRY(ls_fit_checkpoint(f, NULL, false, err));
+            f->checkpoint_due = false;
         }
     }
     look_past_epoch(f);
@@ -217,6 +255,7 @@ static ls_status validate(ls_fit *f, ls_err *err) {
         (void)ls_fault_at(f->fault_validate); /* nothing that could fail */
         status = ls_engine_evaluate_step(f->engine, feed, f->in_order + first, n,
                                          ls_stop_requested() ? LS_FLAG_STOP : 0, &v, err);
+        status = status == LS_OK && v.odd_rank >= 0 ? fail_odd_weights(f, v.odd_rank, err) : status;
         for (int i = 0; status == LS_OK && i < f->n_sums; i++) {
             sums[i] += f->step_sums[i];
         }
@@ -247,6 +286,8 @@ static ls_status agree_on_decision(ls_fit *f, ls_err *err) {
 }
 
 static ls_status finish_epoch(ls_fit *f, ls_err *err) {
+    f->settled = false;
+    f->checkpoint_due = false;
     double learning_rate = rate_of_step(f);
     f->logs.n = 0;
     ls_fit_logs(f, f->sums, "", &f->logs);
@@ -278,7 +319,7 @@ static ls_status finish_epoch(ls_fit *f, ls_err *err) {
     }
     bool last = f->epoch >= f->job.epochs || f->moment.stop;
     if (last || (f->job.every_epochs > 0 && f->epoch % f->job.every_epochs == 0)) {
-        return ls_fit_checkpoint(f, NULL, false, false, err);
+        return ls_fit_checkpoint(f, NULL, false, err);
     }
     return LS_OK;
 }
@@ -290,7 +331,7 @@ static ls_status write_final(ls_fit *f, ls_err *err) {
     ls_status mine = ls_callbacks_call(&f->callbacks, LS_TRAIN_END, &f->moment, err);
     LS_TRY(ls_team_agree(f->team, mine, err));
     char *path = ls_path_join(f->run_path, "final.h5");
-    ls_status status = ls_fit_checkpoint(f, path, false, false, err);
+    ls_status status = ls_fit_checkpoint(f, path, false, err);
     if (status == LS_OK) {
         status = ls_fit_flush(f, err);
     }
@@ -338,6 +379,7 @@ static ls_status run(ls_fit *f, ls_err *err) {
         LS_TRY(train_epoch(f, err));
         LS_TRY(finish_epoch(f, err));
     }
+    LS_TRY(verify_weights(f, err));
     LS_TRY(write_final(f, err));
     LS_TRY(give_tables(f, err));
     if (f->chief) {

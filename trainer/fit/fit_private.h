@@ -16,7 +16,7 @@
 #include "worker/plugin/plugin.h"
 #include "worker/reduce/team.h"
 
-enum { LS_FLAG_STOP = 1 }; /* in a verdict */
+enum { LS_FLAG_STOP = 1, LS_FLAG_BUSY = 2 /* a checkpoint is being written */ }; /* in a verdict */
 
 typedef struct ls_fit {
     ls_team *team;
@@ -47,26 +47,32 @@ typedef struct ls_fit {
     ls_history history;
 
     ls_logs logs;
-    ls_tables tables;  /* of the last epoch: of validation where there is one, else of training */
-    double *step_sums; /* [n_sums] */
-    float *states;     /* [ls_engine_n_state_elems] of stateful layers; the chief's; NULL: there are none */
-    uint64_t *hashes;  /* [ranks] of the weights */
-    size_t n_samples;  /* of training */
-    int64_t steps;     /* an epoch */
-    uint32_t *order;   /* [n_samples] of epoch ordered_epoch */
+    ls_tables tables;    /* of the last epoch: of validation where there is one, else of training */
+    double *step_sums;   /* [n_sums] */
+    float *states;       /* [ls_engine_n_state_elems] of stateful layers; the chief's; NULL: there are none */
+    uint64_t *hashes;    /* [ranks] of the weights */
+    uint64_t said_step;  /* after which the ranks last told each other their weights' digests */
+    bool checkpoint_due; /* one by steps, which waits until the one before is written */
+    size_t n_samples;    /* of training */
+    int64_t steps;       /* an epoch */
+    uint32_t *order;     /* [n_samples] of epoch ordered_epoch */
     uint32_t *in_order;
     int64_t ordered_epoch;         /* -1: none yet */
     ls_walk walk, validation_walk; /* of this epoch and of its validation */
     int64_t started_ns;            /* this epoch, or its rest after a resume */
     size_t seen;                   /* samples since then */
     double trained_samples_per_s;
-    char fault_step[32], fault_nan[32], fault_validate[32];
+    char fault_step[32], fault_nan[32], fault_validate[32], fault_weights[32];
 
     /* The chief's. */
     ls_run_folder run;
     char run_path[4096]; /* on all ranks */
     ls_report *report;
     ls_checkpoint_writer *writer;
+    ls_checkpoint snapshot;                               /* laid out, not used yet */
+    char *constant_state, *epoch_state, *training_config; /* texts of a checkpoint */
+    double config_rate;                                   /* learning rate in training_config */
+    bool settled;                                         /* epoch_state is of this epoch, and no callback changes it */
     char *last_good; /* path of the last checkpoint that is known to be written; NULL: none */
     char *resumed_from;
 } ls_fit;
@@ -95,18 +101,23 @@ ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, l
 ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 void ls_fit_trace_end(ls_fit *f, ls_status status);
 
-/* fit_state.c. Collective. path NULL: under its own name, old ones retired. may_skip: not when one is still being
- * written. That a write failed is a warning, for it shows later; ls_fit_flush waits and returns it. */
-ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool may_skip, ls_err *err) LS_MUST_CHECK;
+/* fit_state.c. Collective. path NULL: under its own name, old ones retired. Waits for the one before,
+ * where that is still being written. That a write failed is a warning, for it shows later; ls_fit_flush waits and
+ * returns it. */
+ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, ls_err *err) LS_MUST_CHECK;
+/* The chief's: lays a snapshot out beforehand, so that the first checkpoint does not wait for its memory. */
+ls_status ls_fit_reserve_snapshot(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 ls_status ls_fit_flush(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 /* The chief's: reports what the writer has finished. */
 void ls_fit_collect(ls_fit *f);
 /* Goes on from the newest good checkpoint of the run folder; *found is false when there is none. */
 ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) LS_MUST_CHECK;
 
-/* fit_state_json.c: what a checkpoint says besides arrays. Freed by the caller. */
-char *ls_fit_state_text(const ls_fit *f);
-char *ls_fit_training_config(const ls_fit *f);
+/* fit_state_json.c: what a checkpoint says besides arrays. */
+/* settle makes the texts of all that changes between epochs; text puts them and where the run stands into c's state,
+ * and takes nothing from the heap where c has had such a state before. */
+void ls_fit_state_settle(ls_fit *f);
+void ls_fit_state_text(const ls_fit *f, ls_checkpoint *c);
 /* Back into f, after checking that job, data and lanes are those of the checkpoint. */
 ls_status ls_fit_state_restore(ls_fit *f, ls_json state, ls_err *err) LS_MUST_CHECK;
 

@@ -216,7 +216,7 @@ static ls_status port_set(void *self, const float *in, ls_err *err) {
 }
 
 static ls_status port_save(void *self, const char *path, bool weights_only, ls_err *err) {
-    return ls_fit_checkpoint(self, path, weights_only, false, err);
+    return ls_fit_checkpoint(self, path, weights_only, err);
 }
 
 static void port_say(void *self, bool warning, const char *text) {
@@ -307,6 +307,7 @@ static ls_status start_state(ls_fit *f, ls_err *err) {
     f->step = (uint64_t)(f->epoch * f->steps);
     snprintf(f->fault_step, sizeof f->fault_step, "rank%d.step", f->team->rank);
     snprintf(f->fault_nan, sizeof f->fault_nan, "rank%d.nan", f->team->rank);
+    snprintf(f->fault_weights, sizeof f->fault_weights, "rank%d.weights", f->team->rank);
     snprintf(f->fault_validate, sizeof f->fault_validate, "rank%d.validate", f->team->rank);
     LS_TRY(ls_team_agree(f->team, ls_callbacks_call(&f->callbacks, LS_TRAIN_BEGIN, &f->moment, err), err));
     bool found = false;
@@ -314,8 +315,8 @@ static ls_status start_state(ls_fit *f, ls_err *err) {
         LS_TRY(ls_fit_resume(f, &found, err));
         LS_TRY(found ? LS_OK : take_weights(f, err));
     }
-    ls_status mine = LS_OK;
-    if (f->chief && f->request->resume) {
+    ls_status mine = f->chief && f->job.every_steps > 0 ? ls_fit_reserve_snapshot(f, err) : LS_OK;
+    if (mine == LS_OK && f->chief && f->request->resume) {
         mine = ls_run_folder_trim_history(&f->run, f->epoch, err);
     }
     LS_TRY(ls_team_agree(f->team, mine, err));
@@ -391,4 +392,8 @@ void ls_fit_release(ls_fit *f) {
     free(f->in_order);
     free(f->last_good);
     free(f->resumed_from);
+    ls_checkpoint_release(&f->snapshot);
+    free(f->constant_state);
+    free(f->epoch_state);
+    free(f->training_config);
 }

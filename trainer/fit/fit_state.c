@@ -2,9 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/trace.h"
 #include "trainer/fit/fit_private.h"
 
 const ls_layer *ls_fit_group_of(const ls_weight *w) {
@@ -125,11 +127,10 @@ static void fill(const ls_fit *f, ls_checkpoint *c) {
             memcpy(ls_checkpoint_find_array(c, name)->data, kept, f->port.n_elems * sizeof *kept);
         }
     }
-    char *state = ls_fit_state_text(f), *training = ls_fit_training_config(f);
-    ls_checkpoint_set_text(&c->state, state);
-    ls_checkpoint_set_text(&c->training_config, training);
-    free(state);
-    free(training);
+    ls_fit_state_text(f, c);
+    if (c->training_config == NULL || strcmp(c->training_config, f->training_config) != 0) {
+        ls_checkpoint_set_text(&c->training_config, f->training_config);
+    }
     ls_checkpoint_set_scalar(c, "iterations", (double)ls_engine_iterations(f->engine));
     c->epoch = f->epoch;
     c->step = (int64_t)f->step;
@@ -146,7 +147,26 @@ void ls_fit_collect(ls_fit *f) {
     }
 }
 
-/* The chief alone. A snapshot that comes back is filled again when it has the layout that is wanted. */
+ls_status ls_fit_reserve_snapshot(ls_fit *f, ls_err *err) {
+    return lay_out(f, &f->snapshot, false, err);
+}
+
+/* A snapshot with the layout that is wanted: the one that was written last, the reserve, or a new one. */
+static ls_status take_snapshot(ls_fit *f, ls_checkpoint *c, bool weights_only, ls_err *err) {
+    bool again = ls_checkpoint_writer_reclaim(f->writer, c);
+    if (again && c->has_state == weights_only) {
+        ls_checkpoint_release(c);
+        again = false;
+    }
+    if (!again && !weights_only && f->snapshot.has_state) {
+        *c = f->snapshot;
+        f->snapshot = (ls_checkpoint){0};
+        again = true;
+    }
+    return again ? LS_OK : lay_out(f, c, weights_only, err);
+}
+
+/* The chief alone. */
 static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *err) {
     ls_checkpoint c = {0};
     ls_status status = LS_OK;
@@ -155,15 +175,13 @@ static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *
         status = ls_folder_create(folder, err);
         free(folder);
     }
-    bool again = status == LS_OK && ls_checkpoint_writer_reclaim(f->writer, &c);
-    if (again && c.has_state == weights_only) {
-        ls_checkpoint_release(&c);
-        again = false;
-    }
-    if (status == LS_OK && !again) {
-        status = lay_out(f, &c, weights_only, err);
+    if (status == LS_OK) {
+        status = take_snapshot(f, &c, weights_only, err);
     }
     if (status == LS_OK) {
+        if (!f->settled && !weights_only) {
+            ls_fit_state_settle(f);
+        }
         fill(f, &c);
         status = ls_checkpoint_writer_submit(f->writer, &c, path, err);
         if (status != LS_OK) { /* of the write before; this one may do better */
@@ -177,14 +195,8 @@ static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *
     return status;
 }
 
-ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool may_skip, ls_err *err) {
-    bool go = !(f->chief && may_skip && ls_checkpoint_writer_busy(f->writer));
-    if (may_skip) {
-        ls_team_bcast(f->team, 0, &go, sizeof go);
-    }
-    if (!go) {
-        return LS_OK;
-    }
+ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, ls_err *err) {
+    int64_t start = ls_now_ns();
     if (!weights_only) {
         ls_engine_gather(f->engine); /* all ranks: a lost host is noticed within the limit of a step, not of a disk */
         ls_engine_gather_states(f->engine, f->states);
@@ -195,6 +207,7 @@ ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, bool
     if (f->chief && submit(f, path, weights_only, &mine) != LS_OK) {
         ls_report_warning(f->report, mine.text);
     }
+    ls_trace_event("checkpoint", "snapshot", NULL, (int64_t)f->step, start, ls_now_ns());
     return LS_OK;
 }
 

@@ -19,6 +19,17 @@ static void put_hex(json_t *object, const char *key, uint64_t x) {
     json_object_set_new(object, key, json_string(text));
 }
 
+/* An object's text without its braces; takes the object over. */
+static char *bare_text(json_t *object) {
+    char *text = json_dumps(object, JSON_COMPACT);
+    LS_ASSERT(text != NULL);
+    json_decref(object);
+    size_t n = strlen(text);
+    memmove(text, text + 1, n - 2);
+    text[n - 2] = '\0';
+    return text;
+}
+
 static json_t *data_state(const ls_fit *f) {
     json_t *data = json_object();
     put_hex(data, "train", ls_source_fingerprint(f->train));
@@ -29,16 +40,10 @@ static json_t *data_state(const ls_fit *f) {
     return data;
 }
 
-char *ls_fit_state_text(const ls_fit *f) {
+/* What does not change in a run, without its braces. */
+static char *constant_text(const ls_fit *f) {
     json_t *s = json_object();
     json_object_set_new(s, "version", json_integer(STATE_VERSION));
-    json_object_set_new(s, "epoch", json_integer(f->epoch));
-    json_object_set_new(s, "batch", json_integer(f->batch));
-    json_object_set_new(s, "step", json_integer((json_int_t)f->step));
-    json_object_set_new(s, "iterations", json_integer((json_int_t)ls_engine_iterations(f->engine)));
-    json_object_set_new(s, "learning_rate", json_real(f->moment.learning_rate));
-    json_object_set_new(s, "stop", json_boolean(f->moment.stop));
-    json_object_set_new(s, "reason", json_string(f->moment.reason));
     json_object_set_new(s, "seed", json_integer(f->job.seed));
     json_object_set_new(s, "shuffle", json_boolean(f->job.shuffle));
     json_object_set_new(s, "batch_size", json_integer(f->job.batch_size));
@@ -53,13 +58,18 @@ char *ls_fit_state_text(const ls_fit *f) {
     json_object_set_new(s, "optimizer", json_string(f->compile.optimizer.class_->name));
     json_object_set_new(s, "data", data_state(f));
     json_object_set_new(s, "plugins", ls_plugins_record(&f->plugins));
+    json_object_set_new(s, "job", json_loads(f->job_text, 0, NULL));
+    return bare_text(s);
+}
+
+/* What changes between epochs, and in batches only where a callback looks at them. */
+static char *epoch_text(const ls_fit *f) {
+    json_t *s = json_object();
+    json_object_set_new(s, "stop", json_boolean(f->moment.stop));
+    json_object_set_new(s, "reason", json_string(f->moment.reason));
     json_object_set_new(s, "callbacks", ls_callbacks_save(&f->callbacks));
     json_object_set_new(s, "history", ls_history_save(&f->history));
-    json_object_set_new(s, "job", json_loads(f->job_text, 0, NULL));
-    char *text = json_dumps(s, JSON_COMPACT);
-    json_decref(s);
-    LS_ASSERT(text != NULL);
-    return text;
+    return bare_text(s);
 }
 
 /* Whether a serialized loss says anything that its name alone does not. */
@@ -150,7 +160,7 @@ static json_t *keras_metrics(const json_t *at) {
     return all;
 }
 
-char *ls_fit_training_config(const ls_fit *f) {
+static char *training_config(const ls_fit *f) {
     static const char *const refused[] = {"jit_compile", "is_legacy_optimizer", "lr"};
     json_t *config = json_deep_copy(json_object_get(f->job.optimizer.value, "config"));
     if (!json_is_object(config)) {
@@ -171,6 +181,30 @@ char *ls_fit_training_config(const ls_fit *f) {
     json_decref(t);
     LS_ASSERT(text != NULL);
     return text;
+}
+
+void ls_fit_state_settle(ls_fit *f) {
+    if (f->constant_state == NULL) {
+        f->constant_state = constant_text(f);
+    }
+    free(f->epoch_state);
+    f->epoch_state = epoch_text(f);
+    if (f->training_config == NULL || f->config_rate != f->moment.learning_rate) {
+        free(f->training_config);
+        f->training_config = training_config(f);
+        f->config_rate = f->moment.learning_rate;
+    }
+}
+
+void ls_fit_state_text(const ls_fit *f, ls_checkpoint *c) {
+    enum { NUMBERS_BYTES = 512 };
+    size_t room = strlen(f->constant_state) + strlen(f->epoch_state) + NUMBERS_BYTES;
+    char *text = ls_checkpoint_state_room(c, room);
+    snprintf(text, room,
+             "{\"epoch\":%" PRId64 ",\"batch\":%" PRId64 ",\"step\":%" PRIu64 ",\"iterations\":%" PRIu64
+             ",\"learning_rate\":%.17g,%s,%s}",
+             f->epoch, f->batch, f->step, ls_engine_iterations(f->engine), f->moment.learning_rate, f->epoch_state,
+             f->constant_state);
 }
 
 /* ---- back ---- */

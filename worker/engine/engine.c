@@ -526,6 +526,10 @@ uint64_t ls_engine_weights_hash(const ls_engine *e) {
     return ls_hash64(ls_reducer_params(e->reducer), e->arena->n_total * sizeof(float));
 }
 
+void ls_engine_say_digest(ls_engine *e, uint64_t digest) {
+    ls_reducer_say_digest(e->reducer, digest);
+}
+
 const float *ls_engine_probe_output(const ls_engine *e, int o) {
     return ls_plan_output(e->contexts[0].last->plan, o);
 }

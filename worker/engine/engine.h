@@ -67,6 +67,7 @@ typedef struct ls_verdict {
     const ls_weight
         *non_finite_weight; /* the weight nearest the output whose gradient is not finite; NULL: the loss only */
     unsigned flags;         /* OR over ranks of what each passed in */
+    int odd_rank;           /* the lowest rank whose digest (ls_engine_say_digest) is not rank 0's; -1: none */
     double *sums;           /* (n_sums) of this step; the caller's array */
 } ls_verdict;
 
@@ -119,6 +120,8 @@ void ls_engine_set_iterations(ls_engine *e, uint64_t t);
 
 /* 64-bit hash of the parameter arena as this rank sees it. Local. */
 uint64_t ls_engine_weights_hash(const ls_engine *e);
+/* Local; all ranks alike: the next verdict compares what they say here. */
+void ls_engine_say_digest(ls_engine *e, uint64_t digest);
 
 /* What the last training step left in this rank's first lane, for tests that compare with other implementations: the
  * forward pass's output o in training mode, the gradient of a weight (Keras's order; without penalties and clipping)

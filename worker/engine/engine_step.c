@@ -167,6 +167,7 @@ static ls_status lane_status(ls_engine *e, ls_err *err) {
 static ls_status judge(ls_engine *e, const ls_reducer_verdict *v, ls_status mine, double penalty, ls_verdict *out,
                        ls_err *err) {
     out->flags = v->flags;
+    out->odd_rank = v->odd_rank;
     out->non_finite = false;
     out->non_finite_weight = NULL;
     memcpy(out->sums, v->sums, (size_t)e->heads->n_sums * sizeof(double));

@@ -96,6 +96,7 @@ typedef struct ls_reducer_verdict {
     ls_status status;     /* the worst that a rank gave */
     int status_rank;      /* the lowest rank that gave it */
     unsigned flags;       /* OR over ranks */
+    int odd_rank;         /* the lowest rank whose digest is not rank 0's; -1: none */
     size_t non_finite_at; /* lowest offset (to a grain) whose reduced gradient is not finite; SIZE_MAX: none */
     const double *sums;   /* (n_sums) added over lanes along the tree; valid until the next verdict */
 } ls_reducer_verdict;
@@ -120,6 +121,10 @@ void ls_reducer_merge(ls_reducer *r, ls_merge merge);
 
 /* Where lane `lane` of this rank writes its sums (n_sums) for the next verdict; zeroed by the verdict before. */
 double *ls_reducer_lane_sums(ls_reducer *r, int lane);
+
+/* Local: what this rank says with the next verdict, to be compared with what the others say; 0 when nothing was said.
+ */
+void ls_reducer_say_digest(ls_reducer *r, uint64_t digest);
 
 /* One step; all ranks alike. Buckets are made ready in order 0, 1, ..., n_buckets - 1. */
 void ls_reducer_begin(ls_reducer *r, uint64_t step);

@@ -14,8 +14,10 @@
 /* What a rank (or, summed up by its first rank, a node) has to say in a verdict. One unit of a message. */
 typedef struct ls_say {
     uint64_t flags, non_finite_at;
+    uint64_t digest; /* of digest_rank, the lowest rank that this is about */
     int32_t status, status_rank;
-    char padding[LS_EXCHANGE_UNIT - 24];
+    int32_t digest_rank, odd_rank; /* odd_rank: the lowest whose digest is another one; INT32_MAX: none */
+    char padding[LS_EXCHANGE_UNIT - 40];
 } ls_say;
 
 /* A rank's flags in shared memory; written by that rank alone. */
@@ -152,6 +154,7 @@ struct ls_reducer {
     int node_ready; /* buckets that all ranks of the node have made ready */
     int applied;    /* jobs of the highest level */
     int n_left;     /* jobs to collect, and to return */
+    uint64_t digest; /* for the next verdict */
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
     ls_reducer_times times;

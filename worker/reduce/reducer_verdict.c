@@ -48,7 +48,19 @@ double *ls_reducer_lane_sums(ls_reducer *r, int lane) {
     return rows(r, (int)((r->verdicts_done + 1) & 1), lane);
 }
 
+/* Two groups of ranks: the digest of the lowest rank of both, and the lowest that differs from that. */
+static void combine_digests(ls_say *into, const ls_say *say) {
+    const ls_say first = into->digest_rank < say->digest_rank ? *into : *say;
+    const ls_say second = into->digest_rank < say->digest_rank ? *say : *into;
+    int32_t odd =
+        second.digest_rank == INT32_MAX || second.digest == first.digest ? second.odd_rank : second.digest_rank;
+    into->digest = first.digest;
+    into->digest_rank = first.digest_rank;
+    into->odd_rank = first.odd_rank < odd ? first.odd_rank : odd;
+}
+
 static void combine(ls_say *into, const ls_say *say) {
+    combine_digests(into, say);
     into->flags |= say->flags;
     if (say->non_finite_at < into->non_finite_at) {
         into->non_finite_at = say->non_finite_at;
@@ -59,7 +71,8 @@ static void combine(ls_say *into, const ls_say *say) {
     }
 }
 
-static const ls_say nothing_said = {.non_finite_at = UINT64_MAX, .status = LS_OK, .status_rank = 0};
+static const ls_say nothing_said = {
+    .non_finite_at = UINT64_MAX, .status = LS_OK, .digest_rank = INT32_MAX, .odd_rank = INT32_MAX};
 
 static ls_say combine_node(const ls_reducer *r, int parity) {
     ls_say all = nothing_said;
@@ -98,6 +111,10 @@ static void hear_nodes(ls_reducer *r, int parity) {
     }
 }
 
+void ls_reducer_say_digest(ls_reducer *r, uint64_t digest) {
+    r->digest = digest;
+}
+
 static size_t take_non_finite(ls_reducer *r) {
     size_t least = SIZE_MAX;
     for (int i = 0; i < r->o.n_threads; i++) {
@@ -112,7 +129,14 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
     uint64_t number = ++r->verdicts_done;
     int parity = (int)(number & 1);
     ls_line *line = ls_reducer_line(r);
-    line->say[parity] = (ls_say){flags, take_non_finite(r), (int32_t)status, t->rank, {0}};
+    line->say[parity] = (ls_say){.flags = flags,
+                                 .non_finite_at = take_non_finite(r),
+                                 .digest = r->digest,
+                                 .status = (int32_t)status,
+                                 .status_rank = t->rank,
+                                 .digest_rank = t->rank,
+                                 .odd_rank = INT32_MAX};
+    r->digest = 0;
     atomic_store_explicit(&line->posted, number, memory_order_release);
     wait_lines(r, offsetof(ls_line, posted), number);
 
@@ -138,8 +162,12 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
     if (r->schedule.last > r->schedule.first) {
         memset(rows(r, 1 - parity, r->schedule.first), 0, (size_t)(r->schedule.last - r->schedule.first) * n_bytes);
     }
-    *verdict = (ls_reducer_verdict){(ls_status)all.status, all.status_rank, (unsigned)all.flags,
-                                    (size_t)all.non_finite_at, r->verdict_rows};
+    *verdict = (ls_reducer_verdict){.status = (ls_status)all.status,
+                                    .status_rank = all.status_rank,
+                                    .flags = (unsigned)all.flags,
+                                    .odd_rank = all.odd_rank == INT32_MAX ? -1 : all.odd_rank,
+                                    .non_finite_at = (size_t)all.non_finite_at,
+                                    .sums = r->verdict_rows};
     ls_progress_alive(t->progress);
 }
 
