@@ -98,12 +98,12 @@ static long resident_kib(void) {
 static void tell(void) {
     static int n_marks;
     char text[1024];
-    long n = atomic_load(&allocations), n_freed = atomic_load(&frees);
+    long n = atomic_load(&allocations), n_freed = atomic_load(&frees), n_main = atomic_load(&of_main);
     int used =
         snprintf(text, sizeof text,
                  "heap mark %d pid %d: %ld allocations, %ld frees since the last mark, %ld allocations of the main "
                  "thread; resident %ld KiB\n",
-                 ++n_marks, (int)getpid(), n, n_freed, atomic_load(&of_main), resident_kib());
+                 ++n_marks, (int)getpid(), n, n_freed, n_main, resident_kib());
     for (long i = 0; n_marks > 1 && i < n && i < MOST_PLACES; i++) {
         Dl_info info;
         void *at = atomic_load(&places[i]);

@@ -162,6 +162,16 @@ static int obey(run *r, const char *word) {
     if (strcmp(word, "fail") == 0) {
         return end(r, "failed", 1, "the loss is not finite at step 7");
     }
+    if (strcmp(word, "linger") == 0) { /* said all, and takes its time to leave */
+        (void)end(r, "done", 0, "");
+        for (char *now = NULL; now == NULL || strcmp(now, "leave") != 0;) {
+            struct timespec pace = {0, 10000000};
+            nanosleep(&pace, NULL);
+            free(now);
+            now = word_of(r->run_dir);
+        }
+        return 0;
+    }
     if (strcmp(word, "crash") == 0 && r->rank == 0) {
         raise(SIGKILL);
     }

@@ -143,6 +143,34 @@ static void runs_started_by_hand_report_by_themselves(void **state) {
     free(job);
 }
 
+/* What has ended by its own word is shown so at once, whatever its processes still have to do. */
+static void a_run_by_hand_is_over_with_its_last_word(void **state) {
+    service *s = *state;
+    char *job = job_file(s, "a.json", "{}"), *run = ls_path_join(s->folder, "run");
+    char *events = ls_path_join(run, "events.jsonl"), *text = NULL;
+    pid_t mpirun = run_by_hand(s, job, "1", run);
+    for (int64_t since = 0; !ls_file_exists(ls_path_join(s->state, "jobs/1.json"));) {
+        wait_more(&since, "the run is registered");
+    }
+    wait_step(s, 1, 1);
+    say(run, "linger");
+    for (int64_t since = 0; ls_file_read(events, &text, NULL, NULL) != LS_OK || strstr(text, "\"end\"") == NULL;) {
+        free(text);
+        text = NULL;
+        wait_more(&since, "the run's last word");
+    }
+    json_t *over = job_of(s, 1);
+    assert_string_equal(text_of(over, "state"), "done");
+    json_decref(over);
+    say(run, "leave");
+    assert_int_equal(waitpid(mpirun, NULL, 0), mpirun);
+    json_decref(wait_state(s, 1, "done"));
+    free(text);
+    free(events);
+    free(run);
+    free(job);
+}
+
 static void a_run_by_hand_that_vanishes_is_lost(void **state) {
     service *s = *state;
     char *job = job_file(s, "a.json", "{}"), *run = ls_path_join(s->folder, "run");
@@ -284,6 +312,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         TEST(jobs_outlive_the_daemon_and_are_adopted),   TEST(an_adopted_job_can_be_stopped_and_killed),
         TEST(ends_that_no_daemon_saw_are_found),         TEST(sigterm_ends_the_daemon_and_not_the_jobs),
+        TEST(runs_started_by_hand_report_by_themselves), TEST(a_run_by_hand_is_over_with_its_last_word),
         TEST(runs_started_by_hand_report_by_themselves), TEST(a_run_by_hand_that_vanishes_is_lost),
         TEST(sockets_are_private_and_not_shared),        TEST(wrong_options_are_refused),
         TEST(a_damaged_record_harms_no_other),           TEST(a_number_given_again_is_not_mistaken),

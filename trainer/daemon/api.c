@@ -284,6 +284,7 @@ static void table(const ls_job *job, ls_status (*read)(const ls_job *, json_t **
 void ls_api_handle(ls_supervisor *supervisor, const ls_request *request, ls_reply *reply) {
     int64_t id = 0;
     ls_route route = ls_api_route(request->method, request->path, &id);
+    ls_supervisor_refresh(supervisor);
     ls_job *job = id > 0 ? ls_registry_find(supervisor->registry, id) : NULL;
     if (route == LS_ROUTE_UNKNOWN) {
         ls_api_refuse(reply, 404, "there is nothing at %s; jobs are at " JOBS, request->path);

@@ -147,13 +147,15 @@ static void watch_job(ls_supervisor *supervisor, ls_job *job, double now) {
     if (job->stop_by > 0 && now > job->stop_by) {
         kill_all(job);
     }
-    if (!job->child && !ls_process_alive(job->process)) {
+    /* A run that somebody else started is over with its last word: mpirun, which the daemon does not know, may have
+     * ended by the time that rank 0's process is gone. */
+    bool last_word = job->external && job->end_status != NULL;
+    if (!job->child && (last_word || !ls_process_alive(job->process))) {
         note_exit(supervisor, job);
     }
 }
 
-static void on_tick(void *context) {
-    ls_supervisor *supervisor = context;
+void ls_supervisor_refresh(ls_supervisor *supervisor) {
     double now = ls_wall_seconds();
     for (size_t i = 0; i < supervisor->registry->n_jobs; i++) {
         ls_job *job = supervisor->registry->jobs[i];
@@ -161,6 +163,10 @@ static void on_tick(void *context) {
             watch_job(supervisor, job, now);
         }
     }
+}
+
+static void on_tick(void *context) {
+    ls_supervisor_refresh(context);
 }
 
 /* A child of this daemon ended. */

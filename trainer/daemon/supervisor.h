@@ -45,6 +45,9 @@ typedef struct ls_submission {
 
 /* Adopts what the registry holds and runs still, and begins to watch. The supervisor outlives the loop's callbacks. */
 void ls_supervisor_start(ls_supervisor *supervisor);
+/* Looks now after what is otherwise looked after some times a second: what runs have written, and which have ended. To
+ * be called before a question about them is answered. */
+void ls_supervisor_refresh(ls_supervisor *supervisor);
 
 /* Records and starts a job; *out is the registry's. LS_EINPUT: the request cannot be met, and why. A job that could be
  * recorded but not started is there, failed, and is no error. */

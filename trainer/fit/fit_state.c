@@ -148,7 +148,10 @@ void ls_fit_collect(ls_fit *f) {
 }
 
 ls_status ls_fit_reserve_snapshot(ls_fit *f, ls_err *err) {
-    return lay_out(f, &f->snapshot, false, err);
+    LS_TRY(lay_out(f, &f->snapshot, false, err));
+    ls_fit_state_settle(f);
+    fill(f, &f->snapshot); /* whatever is made when it is first needed is made now */
+    return LS_OK;
 }
 
 /* A snapshot with the layout that is wanted: the one that was written last, the reserve, or a new one. */

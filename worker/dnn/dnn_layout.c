@@ -204,28 +204,47 @@ bool ls_layout_equal(const ls_layout *a, const ls_layout *b) {
     return a == b;
 }
 
-static void reorder(const dnnl_memory_desc_t *from_md, const void *from, const dnnl_memory_desc_t *to_md, void *to) {
+static dnnl_primitive_t new_reorder(const dnnl_memory_desc_t *from_md, const dnnl_memory_desc_t *to_md) {
     dnnl_engine_t engine = ls_dnn_engine();
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t prim;
-    dnnl_memory_t src, dst;
     must(dnnl_reorder_primitive_desc_create(&pd, from_md, engine, to_md, engine, NULL), "reorder of a weight");
     must(dnnl_primitive_create(&prim, pd), "reorder of a weight");
-    must(dnnl_memory_create(&src, from_md, engine, (void *)from), "reorder of a weight");
-    must(dnnl_memory_create(&dst, to_md, engine, to), "reorder of a weight");
-    dnnl_exec_arg_t args[2] = {{DNNL_ARG_SRC, src}, {DNNL_ARG_DST, dst}};
+    dnnl_primitive_desc_destroy(pd);
+    return prim;
+}
+
+static dnnl_memory_t new_memory(const dnnl_memory_desc_t *md, void *at) {
+    dnnl_memory_t memory;
+    must(dnnl_memory_create(&memory, md, ls_dnn_engine(), at), "reorder of a weight");
+    return memory;
+}
+
+static void run_reorder(dnnl_primitive_t prim, dnnl_memory_t from, dnnl_memory_t to) {
+    dnnl_exec_arg_t args[2] = {{DNNL_ARG_SRC, from}, {DNNL_ARG_DST, to}};
     must(dnnl_primitive_execute(prim, ls_dnn_stream(), 2, args), "reorder of a weight");
     must(dnnl_stream_wait(ls_dnn_stream()), "reorder of a weight");
-    dnnl_memory_destroy(src);
-    dnnl_memory_destroy(dst);
-    dnnl_primitive_destroy(prim);
-    dnnl_primitive_desc_destroy(pd);
 }
 
 void ls_layout_to_keras(const ls_layout *layout, const float *from, float *keras_order) {
-    reorder(&layout->kernel, from, &layout->keras, keras_order);
+    struct ls_layout *l = (struct ls_layout *)layout; /* what is kept in it does not change what it is */
+    pthread_mutex_lock(&layouts_lock);
+    if (l->to_keras == NULL) {
+        l->to_keras = new_reorder(&l->kernel, &l->keras);
+        l->from = new_memory(&l->kernel, NULL);
+        l->to = new_memory(&l->keras, NULL);
+    }
+    must(dnnl_memory_set_data_handle(l->from, (void *)from), "reorder of a weight");
+    must(dnnl_memory_set_data_handle(l->to, keras_order), "reorder of a weight");
+    run_reorder(l->to_keras, l->from, l->to);
+    pthread_mutex_unlock(&layouts_lock);
 }
 
 void ls_layout_from_keras(const ls_layout *layout, const float *keras_order, float *to) {
-    reorder(&layout->keras, keras_order, &layout->kernel, to);
+    dnnl_primitive_t prim = new_reorder(&layout->keras, &layout->kernel);
+    dnnl_memory_t src = new_memory(&layout->keras, (void *)keras_order), dst = new_memory(&layout->kernel, to);
+    run_reorder(prim, src, dst);
+    dnnl_memory_destroy(src);
+    dnnl_memory_destroy(dst);
+    dnnl_primitive_destroy(prim);
 }

@@ -11,6 +11,9 @@ struct ls_layout {
     dnnl_memory_desc_t kernel; /* f32, as the kernel wants it */
     dnnl_memory_desc_t keras;  /* f32, the same axes in Keras's order */
     size_t n_elems;
+    /* The way to Keras's order, made when it is first gone: checkpoints go it again and again. Under the lock. */
+    dnnl_primitive_t to_keras;
+    dnnl_memory_t from, to;
     struct ls_layout *next;
 };
 

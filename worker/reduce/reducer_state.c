@@ -58,7 +58,11 @@ static void move_slots(ls_reducer *r, bool gather) {
 }
 
 void ls_reducer_gather_slots(ls_reducer *r) {
-    move_slots(r, true);
+    /* On one node all is there: a rank comes to the verdict after its updates, and none updates anything before all,
+     * the reader among them, have made the next step's first bucket ready. */
+    if (r->team->n_nodes > 1) {
+        move_slots(r, true);
+    }
 }
 void ls_reducer_scatter_slots(ls_reducer *r) {
     move_slots(r, false);
