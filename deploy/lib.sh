@@ -7,7 +7,7 @@
 # ls_packages_need SET...     installs what is missing and only that: nothing missing, no network, no root
 # ls_build PRESET TARGETS -- OPTION...   configures and builds build/PRESET; the compiler's words go to a log
 # ls_mpi_environment          sets what Open MPI must be told on this machine; for whoever starts mpirun
-# ls_mpirun N PROGRAM...      becomes mpirun with N ranks of PROGRAM on this machine
+# ls_mpirun N PROGRAM...      runs N ranks of PROGRAM on this machine by mpirun, and exits as it does
 
 LS_ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 LS_PROGRAM=$(cd -- "$(dirname -- "$0")" && pwd -P)/${0##*/}
@@ -157,5 +157,14 @@ ls_mpirun() {
     else
         placement=(--map-by "slot:PE=$((cores / ranks))" --bind-to core)
     fi
-    exec mpirun -n "$ranks" "${placement[@]}" "$@"
+    # Told to end by SIGTERM, mpirun kills its ranks after a second and returns 1, whatever they did. SIGUSR1 it passes
+    # on: they write a checkpoint, leave with 75, and so does it.
+    mpirun -n "$ranks" "${placement[@]}" "$@" <&0 &
+    local pid=$! status
+    trap 'kill -USR1 "$pid" 2>/dev/null' TERM USR1
+    wait "$pid" && status=0 || status=$?
+    while kill -0 "$pid" 2>/dev/null; do # a signal ended the wait
+        wait "$pid" && status=0 || status=$?
+    done
+    exit "$status"
 }

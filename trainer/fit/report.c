@@ -1,5 +1,6 @@
 #include "trainer/fit/report.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/control.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "trainer/fit/number.h"
@@ -25,6 +27,7 @@ struct ls_report {
     int n_columns, ranks;
     bool quiet, drawn, events_failed;
     int terminal; /* descriptor; -1: none */
+    int log;      /* of the run folder: descriptor of logs/rank0.log; -1: none */
     ls_control *control;
     int64_t last_event_ns, last_draw_ns;
     char line[LINE_MAX_BYTES];
@@ -126,11 +129,29 @@ static int columns_of(int terminal) {
     return ioctl(terminal, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
 }
 
+/* What people are told stays in the run folder too, wherever mpirun's output goes. */
+static void keep(ls_report *r, const char *format, va_list args) {
+    if (r->log >= 0 && (vdprintf(r->log, format, args) < 0 || dprintf(r->log, "\n") < 0)) {
+        close(r->log);
+        r->log = -1;
+        ls_warn("%s/rank0.log cannot be written: %s", r->run->logs, strerror(errno));
+    }
+}
+
+static void keep_line(ls_report *r, const char *before, const char *message) {
+    if (r->log >= 0) {
+        dprintf(r->log, "%s%s\n", before, message);
+    }
+}
+
 void ls_report_say(ls_report *r, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    keep(r, format, args);
+    va_end(args);
     if (r->quiet) {
         return;
     }
-    va_list args;
     va_start(args, format);
     wipe(r);
     vprintf(format, args);
@@ -150,6 +171,9 @@ ls_status ls_report_create(ls_report **out, const ls_report_options *o, ls_err *
     r->terminal = o->quiet ? -1 : open_terminal();
     r->n_columns = o->n_columns;
     r->columns = o->columns;
+    char *log = ls_path_join(o->run->logs, "rank0.log");
+    r->log = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    free(log);
     if (o->control != NULL) {
         ls_control_run run = {.run_dir = o->run->path, .job = o->job_path, .host = r->host, .ranks = o->ranks};
         if (ls_control_create(&r->control, o->control, &run, err) != LS_OK) {
@@ -166,6 +190,9 @@ void ls_report_destroy(ls_report *r) {
         return;
     }
     ls_control_destroy(r->control, LINGER_MS);
+    if (r->log >= 0) {
+        close(r->log);
+    }
     if (r->terminal >= 0) {
         close(r->terminal);
     }
@@ -253,6 +280,7 @@ void ls_report_warning(ls_report *r, const char *message) {
     wipe(r);
     fflush(stdout);
     ls_warn("%s", message);
+    keep_line(r, "warning: ", message);
     begin(r, "warning");
     put(r, ", \"message\": ");
     put_text(r, message);
@@ -262,6 +290,9 @@ void ls_report_warning(ls_report *r, const char *message) {
 void ls_report_end(ls_report *r, ls_status status, const char *message) {
     wipe(r);
     fflush(stdout);
+    if (status != LS_OK) {
+        keep_line(r, "", message);
+    }
     begin(r, "end");
     put(r, ", \"status\": \"%s\", \"exit_code\": %d, \"message\": ",
         status == LS_OK         ? "done"
