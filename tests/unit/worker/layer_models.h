@@ -171,6 +171,18 @@ static const layer_model layer_models[] = {
     {"MultiHeadAttention",
      "\"num_heads\": 2, \"key_dim\": 3, \"value_dim\": 2, \"dropout\": 0.2, \"output_shape\": [3]", "[2, 3, 4]", 3},
     {"ActivityRegularization", "\"l1\": 0.01, \"l2\": 0.1", "[4]", 1},
+    {"RandomFlip", NULL, "[3, 4, 2]", 1},
+    {"RandomTranslation", "\"height_factor\": 0.3, \"width_factor\": [-0.2, 0.4], \"fill_mode\": \"nearest\"",
+     "[3, 4, 2]", 1},
+    {"RandomTranslation", "\"height_factor\": 0.3, \"width_factor\": 0.2, \"interpolation\": \"nearest\"", "[3, 4, 2]",
+     1},
+    {"RandomZoom", "\"height_factor\": [-0.3, 0.2], \"fill_mode\": \"wrap\"", "[3, 4, 3]", 1},
+    {"RandomRotation", "\"factor\": 0.2, \"fill_mode\": \"constant\", \"fill_value\": 0.5", "[3, 4, 1]", 1},
+    {"RandomCrop", "\"height\": 2, \"width\": 3", "[3, 4, 2]", 1},
+    {"RandomContrast", "\"factor\": 0.4, \"value_range\": [-2, 2]", "[3, 4, 2]", 1},
+    {"RandomBrightness", "\"factor\": 0.1, \"value_range\": [-2, 2]", "[3, 4, 2]", 1},
+    {"CenterCrop", "\"height\": 2, \"width\": 2", "[3, 4, 2]", 1},
+    {"Resizing", "\"height\": 5, \"width\": 3, \"crop_to_aspect_ratio\": true", "[3, 4, 2]", 1},
 };
 enum { N_LAYER_MODELS = sizeof layer_models / sizeof layer_models[0] };
 
