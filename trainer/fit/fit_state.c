@@ -182,7 +182,7 @@ static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *
         status = take_snapshot(f, &c, weights_only, err);
     }
     if (status == LS_OK) {
-        if (!f->settled && !weights_only) {
+        if ((!f->settled || f->moment.stop) && !weights_only) {
             ls_fit_state_settle(f);
         }
         fill(f, &c);
