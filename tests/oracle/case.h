@@ -17,8 +17,9 @@ typedef struct case_result {
     char where[256];    /* that field, or what is not supported */
 } case_result;
 
-/* Runs the case in this process (a team of one rank). */
-void case_run(const char *path, ls_team *team, case_result *result);
+/* Runs the case in this process (a team of one rank), its batch cut into n_lanes lanes with synchronized batch
+ * normalization. What each lane has for itself (gradients, outputs in training) is compared in one lane only. */
+void case_run(const char *path, ls_team *team, int n_lanes, case_result *result);
 
 /* Collective: trains the case's model (config: that of this configuration, on invented data) for three steps on all
  * ranks, its batch cut into n_lanes lanes, and gives the hash of weights and optimizer state, the same on every rank.

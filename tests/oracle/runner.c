@@ -82,7 +82,12 @@ int main(int argc, char **argv) {
     ls_err err = LS_ERR_INIT;
     ls_team *team;
     char *supported = NULL;
-    int first = 1, count[3] = {0}, missing = 0;
+    int first = 1, n_lanes = 1, count[3] = {0}, missing = 0;
+    if (argc > 2 && strcmp(argv[1], "--lanes") == 0) {
+        n_lanes = atoi(argv[2]);
+        argv += 2;
+        argc -= 2;
+    }
     if (argc > 2 && strcmp(argv[1], "--supported") == 0) {
         if (ls_file_read(argv[2], &supported, NULL, &err) != LS_OK) {
             fprintf(stderr, "%s\n", err.text);
@@ -94,7 +99,8 @@ int main(int argc, char **argv) {
         first = 3;
     }
     if (first >= argc || ls_team_create(&team, NULL, NULL, &err) != LS_OK) {
-        fprintf(stderr, "usage: oracle_runner [--supported FILE] DIR... | --digests LANES DIR...  %s\n", err.text);
+        fprintf(stderr, "usage: oracle_runner [--lanes N] [--supported FILE] DIR... | --digests LANES DIR...  %s\n",
+                err.text);
         return 2;
     }
     if (argc > 3 && strcmp(argv[1], "--digests") == 0) {
@@ -110,7 +116,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < n; i++) {
             char *path = ls_path_join(argv[a], entries[i]->d_name);
             case_result r;
-            case_run(path, team, &r);
+            case_run(path, team, n_lanes, &r);
             count[r.outcome]++;
             if (r.outcome == CASE_PASSED) {
                 printf("pass         %s  (worst %.1e at %s)\n", entries[i]->d_name, r.worst_error, r.where);

@@ -157,7 +157,21 @@ static ls_status start_watchdog(ls_fit *f, ls_err *err) {
     return ls_watchdog_start(f->team, &options, err);
 }
 
+/* Lanes are what is accumulated over: with lanes, a rank accumulates over lanes / ranks steps anyway. */
+static ls_status check_accumulation(const ls_fit *f, ls_err *err) {
+    int64_t steps = f->job.accumulation_steps, lanes = f->job.lanes;
+    if (steps > 1 && lanes > 0 && lanes != steps * f->team->size) {
+        return ls_fail(err, LS_EINPUT,
+                       "distribute.accumulation_steps is %lld, but distribute.lanes is %lld, of which each of %d ranks "
+                       "accumulates its share one after the other: give one of the two, lanes if the bits shall not "
+                       "depend on the ranks",
+                       (long long)steps, (long long)lanes, f->team->size);
+    }
+    return LS_OK;
+}
+
 static ls_status create_engine(ls_fit *f, ls_err *err) {
+    LS_TRY(check_accumulation(f, err));
     int64_t batch = f->job.batch_size, n = (int64_t)f->n_samples;
     int64_t eval_batch = f->job.validation_batch_size > 0 ? f->job.validation_batch_size : batch;
     int64_t n_validation = f->validation != NULL ? (int64_t)ls_source_feed(f->validation)->n_samples : 0;
@@ -165,6 +179,8 @@ static ls_status create_engine(ls_fit *f, ls_err *err) {
         .batch = batch < n ? batch : n,
         .eval_batch = eval_batch,
         .lanes = (int)f->job.lanes,
+        .lanes_per_rank = (int)f->job.accumulation_steps,
+        .sync_batch_norm = f->job.sync_batch_norm,
         .compute = f->job.bfloat16 ? LS_BF16 : LS_F32,
         .direct_convolution = f->job.direct_convolution,
         .dense_tables = !f->job.sparse,
@@ -285,6 +301,17 @@ static void say_what_is_run(ls_fit *f) {
                   f->job.bfloat16 ? "bfloat16" : "float32", info.isa, f->run_path);
 }
 
+/* Whoever accumulates wants to save memory, which lanes that wait for each other in a step do not. */
+static void warn_of_memory(ls_fit *f) {
+    ls_engine_info info;
+    ls_engine_describe(f->engine, &info);
+    if (f->job.accumulation_steps > 1 && info.lanes_meet) {
+        ls_report_warning(f->report,
+                          "distribute.accumulation_steps saves no memory here: synchronized batch normalization and "
+                          "losses of masked outputs need the activations of the whole batch at a time");
+    }
+}
+
 /* Where the job names initial weights: rank 0 reads, all get them. A run that goes on from a checkpoint has others. */
 static ls_status take_weights(ls_fit *f, ls_err *err) {
     if (f->job.weights == NULL) {
@@ -322,6 +349,7 @@ static ls_status start_state(ls_fit *f, ls_err *err) {
     LS_TRY(ls_team_agree(f->team, mine, err));
     if (f->chief) {
         say_what_is_run(f);
+        warn_of_memory(f);
         ls_report_start(f->report, f->job.epochs, f->steps, f->resumed_from);
         if (found) {
             ls_report_say(f->report, "resumed from %s: epoch %lld, after %lld of %lld steps", f->resumed_from,

@@ -41,6 +41,10 @@
     X(fit, reset_states, BOOL, 0, 0, 1, "stateful layers begin each epoch and validation from zero")  \
     X(distribute, lanes, INT, 0, 0, 65536,                                                            \
       "equal parts of a batch that make the bits independent of the ranks; 0: off")                   \
+    X(distribute, accumulation_steps, INT, 1, 1, 65536,                                               \
+      "parts of a rank's share, computed one after the other to need less memory")                    \
+    X(distribute, sync_batch_norm, BOOL, 0, 0, 1,                                                     \
+      "every BatchNormalization takes the statistics of the whole batch, not of a lane")              \
     X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")          \
     X(distribute, bucket_mb, REAL, 0, 0, 65536, "gradients that travel together; 0: tried out")       \
     X(distribute, sparse, BOOL, 1, 0, 1,                                                              \

@@ -30,7 +30,9 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
                          .compute = e->options.compute,
                          .direct_convolution = e->options.direct_convolution,
                          .n_threads = e->plan_threads,
-                         .heads = e->heads};
+                         .heads = e->heads,
+                         .cut = e->n_lanes > 1,
+                         .sync_batch_norm = e->options.sync_batch_norm};
     return ls_plan_create(out, e->model, e->arena, &o, err);
 }
 
@@ -247,7 +249,7 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
     bool norms = e->compile != NULL && !e->options.inference && ls_engine_needs_norms(e);
     ls_reducer_options o = {.n_lanes = e->n_lanes,
                             .lanes_at_once = e->n_contexts,
-                            .n_threads = e->n_contexts * e->plan_threads,
+                            .n_threads = e->at_once * e->plan_threads,
                             .n_params = e->arena->n_total,
                             .n_reduced = e->options.inference ? 0 : e->arena->n_reduced,
                             .n_gradient = e->options.inference ? 0 : e->arena->n_gradient,
@@ -281,8 +283,10 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
             LS_TRY(plan_batch(e, c, e->options.batch, true, err));
             LS_TRY(plan_batch(e, c, e->options.last_batch, true, err));
         }
-        LS_TRY(plan_batch(e, c, e->options.eval_batch, false, err));
-        LS_TRY(plan_batch(e, c, e->options.last_eval_batch, false, err));
+        if (i < e->at_once || e->n_meet[false] > 0) {
+            LS_TRY(plan_batch(e, c, e->options.eval_batch, false, err));
+            LS_TRY(plan_batch(e, c, e->options.last_eval_batch, false, err));
+        }
         for (int k = 0; k < c->n_plans; k++) {
             size_t n_bytes = ls_plan_arena_bytes(c->plans[k]->plan);
             c->arena_bytes = n_bytes > c->arena_bytes ? n_bytes : c->arena_bytes;
@@ -335,40 +339,84 @@ static void set_initial_weights(ls_engine *e) {
 
 static void choose_lanes(ls_engine *e) {
     int threads = e->options.n_threads > 0 ? e->options.n_threads : e->team->n_threads;
-    e->n_lanes = e->options.lanes > 0 ? e->options.lanes : e->team->size;
+    int each = e->options.lanes_per_rank > 0 ? e->options.lanes_per_rank : 1;
+    e->n_lanes = e->options.lanes > 0 ? e->options.lanes : e->team->size * each;
     e->lane_first = ls_lanes_first(e->n_lanes, e->team->size, e->team->rank);
     e->lane_last = ls_lanes_first(e->n_lanes, e->team->size, e->team->rank + 1);
     int here = e->lane_last - e->lane_first;
     if (e->options.lanes > 0) { /* one thread a lane, always; spare threads run more lanes side by side */
-        e->n_contexts = here < 1 ? 1 : here < threads ? here : threads;
+        e->at_once = here < 1 ? 1 : here < threads ? here : threads;
         e->plan_threads = 1;
     } else {
-        e->n_contexts = 1;
+        e->at_once = 1;
         e->plan_threads = threads;
     }
-    e->contexts = ls_xcalloc((size_t)e->n_contexts, sizeof *e->contexts);
+    e->n_contexts = 1; /* until it is known whether lanes meet */
+    e->contexts = ls_xcalloc(1, sizeof *e->contexts);
 }
 
-/* The mean over what counts in a batch cannot be put together from lanes that do not know each other's counts. */
-static ls_status check_masked_losses(const ls_engine *e, ls_err *err) {
-    for (int i = 0; e->heads != NULL && e->n_lanes > 1 && i < e->model->n_outputs; i++) {
-        if (e->heads->losses[i].class_ != NULL && ls_heads_masked(e->model->outputs[i])) {
-            return ls_fail(
-                err, LS_EINPUT,
-                "output \"%s\" is masked (by Masking, or by an Embedding with mask_zero): its loss is the mean "
-                "over the time steps that count in the whole batch, so the batch cannot be cut into %d lanes; "
-                "run it with \"lanes\": 1 on one rank, or end the mask before the output",
-                e->model->output_names[i], e->n_lanes);
-        }
+/* A context for each lane that is under way at a time: all of the rank's where they advance together. */
+static void make_contexts(ls_engine *e) {
+    int here = e->lane_last - e->lane_first;
+    e->n_contexts = ls_engine_meets(e) && here > 0 ? here : e->at_once;
+    e->contexts = ls_xrealloc(e->contexts, (size_t)e->n_contexts * sizeof *e->contexts);
+    memset(e->contexts + 1, 0, (size_t)(e->n_contexts - 1) * sizeof *e->contexts);
+    for (int i = 0; i < e->n_contexts; i++) {
+        e->contexts[i].states = ls_xcalloc((size_t)e->model->n_states + 1, sizeof *e->contexts[i].states);
+    }
+}
+
+static void note_meetings(ls_engine *e, const ls_plan *p, bool training) {
+    int n = e->n_meet[training] = ls_plan_n_meetings(p);
+    e->meet[training] = ls_xcalloc((size_t)n + 1, sizeof(size_t));
+    for (int k = 0; k < n; k++) {
+        ls_plan_meeting(p, k, &e->meet[training][k]);
+    }
+}
+
+/* Every rank must know where lanes meet, whether it has lanes or not. */
+static ls_status find_meetings(ls_engine *e, ls_err *err) {
+    note_meetings(e, e->contexts[0].plans[0]->plan, !e->options.inference);
+    if (!e->options.inference && e->n_meet[true] > 0) {
+        int64_t largest = (e->options.eval_batch + e->n_lanes - 1) / e->n_lanes;
+        LS_TRY(add_plan(e, &e->contexts[0], largest, false, err));
+        note_meetings(e, e->contexts[0].plans[1]->plan, false);
     }
     return LS_OK;
+}
+
+static void poll_reducer(void *context) {
+    ls_reducer_poll(((ls_engine *)context)->reducer);
+}
+
+static ls_status make_meeting(ls_engine *e, ls_err *err) {
+    if (!ls_engine_meets(e)) {
+        return LS_OK;
+    }
+    int n = 0;
+    size_t *sizes = ls_xcalloc((size_t)(e->n_meet[0] + e->n_meet[1]), sizeof *sizes);
+    for (int training = 0; training < 2; training++) {
+        for (int k = 0, i; k < e->n_meet[training]; k++) {
+            for (i = 0; i < n && sizes[i] != e->meet[training][k]; i++) {
+            }
+            sizes[i] = e->meet[training][k];
+            n += i == n;
+        }
+    }
+    e->meet_values = ls_xcalloc((size_t)(e->lane_last - e->lane_first), sizeof *e->meet_values);
+    ls_meeting_options o = {
+        .n_lanes = e->n_lanes, .n_sizes = n, .sizes = sizes, .meanwhile = poll_reducer, .context = e};
+    ls_status s = ls_meeting_create(&e->meeting, e->team, &o, err);
+    free(sizes);
+    return s;
 }
 
 /* Everything up to the first collective call that needs memory; local, so that its status can be agreed on. */
 static ls_status prepare_local(ls_engine *e, ls_err *err) {
     ls_dnn_set_threads(e->plan_threads);
-    LS_TRY(check_masked_losses(e, err));
     LS_TRY(place_arena(e, err));
+    LS_TRY(find_meetings(e, err));
+    make_contexts(e);
     list_segments(e);
     ls_engine_cut_buckets(e);
     int64_t largest = 0;
@@ -390,14 +438,12 @@ static void make_states(ls_engine *e) {
         e->states = ls_xcalloc(2 * e->n_state_elems, sizeof *e->states);
         e->marked_states = e->states + e->n_state_elems;
     }
-    for (int i = 0; i < e->n_contexts; i++) {
-        e->contexts[i].states = ls_xcalloc((size_t)e->model->n_states + 1, sizeof *e->contexts[i].states);
-    }
 }
 
 static ls_status create(ls_engine *e, ls_err *err) {
     LS_TRY(ls_team_agree(e->team, prepare_local(e, err), err));
     LS_TRY(make_reducer(e, err));
+    LS_TRY(make_meeting(e, err));
     LS_TRY(ls_team_agree(e->team, make_plans(e, err), err));
     set_initial_weights(e);
     ls_engine_tune_begin(e);
@@ -453,9 +499,13 @@ void ls_engine_destroy(ls_engine *e) {
     for (int o = 0; o < e->model->n_outputs; o++) {
         free(e->rank_outputs[o]);
     }
+    ls_meeting_destroy(e->meeting);
     ls_reducer_destroy(e->reducer);
     ls_arena_destroy(e->arena);
     ls_heads_destroy(e->heads);
+    free(e->meet[0]);
+    free(e->meet[1]);
+    free(e->meet_values);
     free(e->rank_outputs);
     free(e->contexts);
     free(e->segments);
@@ -545,8 +595,9 @@ const float *ls_engine_probe_input_gradient(const ls_engine *e, int i) {
 void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     *info = (ls_engine_info){.lanes = e->n_lanes,
                              .lanes_here = e->lane_last - e->lane_first,
-                             .n_threads = e->plan_threads * e->n_contexts,
+                             .n_threads = e->plan_threads * e->at_once,
                              .n_buckets = e->n_buckets,
+                             .lanes_meet = ls_engine_meets(e),
                              .compile_ms = e->compile_ms,
                              .weights_bytes = e->arena->n_total * sizeof(float),
                              .gradient_bytes = e->arena->n_reduced * sizeof(float),

@@ -30,7 +30,8 @@ typedef struct ls_feed {
 typedef struct ls_engine_options {
     int64_t batch;           /* global batch size */
     int64_t eval_batch;      /* global batch of evaluation; 0: as batch */
-    int lanes;               /* 0: one lane a rank */
+    int lanes;               /* 0: lanes_per_rank times the ranks */
+    int lanes_per_rank;      /* without lanes: computed one after the other, by all threads; 0: one */
     ls_dtype compute;        /* LS_F32, LS_BF16 */
     bool direct_convolution; /* no Winograd */
     uint64_t seed;
@@ -43,7 +44,8 @@ typedef struct ls_engine_options {
     bool wire_bfloat16; /* gradients are rounded to bfloat16, which is how they go between nodes (reducer.h) */
     bool inference;     /* no training plans, no optimizer */
     bool input_gradients;
-    bool sample_weights; /* the feed has one weight a sample and output */
+    bool sample_weights;  /* the feed has one weight a sample and output */
+    bool sync_batch_norm; /* as if every BatchNormalization were synchronized */
 } ls_engine_options;
 
 /* Collective. The model and the compile stay the caller's and must outlive the engine. Weights start at their initial
@@ -144,6 +146,7 @@ bool ls_engine_tuned(ls_engine *e, ls_tuned *out);
 /* For bench and logs. */
 typedef struct ls_engine_info {
     int lanes, lanes_here, n_threads, n_buckets;
+    bool lanes_meet; /* for what spans the batch: the activations of all of a rank's lanes are there at a time */
     double compile_ms;
     size_t arena_bytes, weights_bytes, gradient_bytes, state_bytes;
     const char *isa;

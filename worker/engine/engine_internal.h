@@ -8,6 +8,7 @@
 #include "worker/plan/arena.h"
 #include "worker/plan/heads.h"
 #include "worker/plan/plan.h"
+#include "worker/reduce/meeting.h"
 #include "worker/reduce/reducer.h"
 #include "worker/reduce/team.h"
 
@@ -21,7 +22,15 @@ typedef struct {
     void *own_arena;   /* when the context's is too small; else NULL */
 } engine_plan;
 
-/* What one lane needs while it is computed; as many as lanes are computed side by side. */
+/* A lane's pass through its plan. */
+typedef struct {
+    engine_plan *plan; /* NULL: the lane has no samples, or could not be read */
+    ls_run run;
+    int own_bucket; /* next bucket that it completes */
+} lane_pass;
+
+/* What one lane needs while it is computed; as many as lanes are computed side by side or, where they meet, as the rank
+ * has lanes. */
 typedef struct {
     engine_plan **plans; /* each lives as long as the engine */
     int n_plans, cap_plans;
@@ -29,6 +38,7 @@ typedef struct {
     size_t arena_bytes;
     engine_plan *last; /* the plan of the last training step */
     float **states;    /* (model->n_states) of the lane's first sample */
+    lane_pass pass;    /* under way */
     ls_status status;  /* of filling the inputs in this step */
     ls_err err;
 } lane_context;
@@ -71,9 +81,14 @@ struct ls_engine {
     ls_arena *arena;
     ls_reducer *reducer;
     int n_lanes, lane_first, lane_last;
+    int at_once; /* lanes that are computed side by side, a thread each */
     int n_contexts;
     lane_context *contexts;
     int plan_threads;
+    ls_meeting *meeting; /* NULL: no plan has meeting points */
+    size_t *meet[2];     /* (n_meet) sizes of the meetings of inference and training plans */
+    int n_meet[2];
+    double **meet_values; /* (lanes of this rank) */
     int n_buckets;
     size_t *buckets; /* (n_buckets + 1) floats */
     int n_segments;
@@ -127,6 +142,11 @@ void ls_engine_tune_after(ls_engine *e);
 
 /* Collective over the node, after an update: projects the weights that have constraints. */
 void ls_engine_constrain(ls_engine *e);
+
+/* Whether lanes meet: all of a rank's then advance together. */
+static inline bool ls_engine_meets(const ls_engine *e) {
+    return e->n_meet[0] + e->n_meet[1] > 0;
+}
 
 /* Samples [first, last) of lane `lane` when n samples are cut into n_lanes. */
 static inline size_t ls_engine_cut(size_t n, int n_lanes, int lane) {

@@ -8,11 +8,25 @@
 #include "worker/engine/engine_internal.h"
 #include "worker/plan/failure.h"
 
+/* What a step computes, the same for all lanes. */
+typedef struct {
+    bool training, targets;
+    const ls_feed *feed;
+    const uint32_t *index; /* (n) */
+    size_t n;
+    uint64_t step;
+    void (*after)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n); /* inference: of each lane */
+    /* training: */
+    const int *slot; /* of gradients, by context */
+    int count;       /* lanes that are computed side by side or together */
+    bool last_group; /* buckets become ready while it is computed */
+} work;
+
 /* Fills the inputs (and targets) of one lane. A failure is kept in the context: the step goes on to its end, so that
  * the collective calls match, and the verdict tells all. */
-static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *feed, const uint32_t *index,
-                 bool targets) {
+static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const work *w, const uint32_t *index) {
     const ls_model *m = e->model;
+    const ls_feed *feed = w->feed;
     size_t n = (size_t)ep->n_samples;
     const bool timed = ls_trace_is_on || e->profile.on;
     const int64_t start = timed ? ls_now_ns() : 0;
@@ -20,7 +34,7 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
     for (int i = 0; i < m->n_inputs && s == LS_OK; i++) {
         s = feed->fill(feed->self, i, m->inputs[i]->dtype, index, n, ls_plan_input(ep->plan, i), &c->err);
     }
-    for (int i = 0; targets && i < m->n_outputs && s == LS_OK; i++) {
+    for (int i = 0; w->targets && i < m->n_outputs && s == LS_OK; i++) {
         if (e->heads->losses[i].class_ != NULL) {
             s = feed->fill(feed->self, m->n_inputs + i, ls_heads_target_dtype(e->heads, i), index, n,
                            ls_plan_target(ep->plan, i), &c->err);
@@ -44,12 +58,13 @@ static void fill(ls_engine *e, lane_context *c, engine_plan *ep, const ls_feed *
     c->status = s;
 }
 
+/* ---- one lane ---- */
+
 typedef struct {
     ls_engine *e;
-    engine_plan *plan;
-    bool last_group, leader;
-    int count; /* lanes of the group */
-    int own;   /* next bucket that this lane completes */
+    const work *work;
+    lane_pass *pass;
+    bool leader; /* of the lanes computed at this time, the one whose thread speaks to the reducer */
 } lane_hook;
 
 /* After a backward call: marks the buckets that this lane has completed, tells the reducer (from one thread) about
@@ -57,63 +72,125 @@ typedef struct {
 static void after_backward_call(void *context, int call) {
     lane_hook *h = context;
     ls_engine *e = h->e;
-    if (!h->last_group) {
+    if (!h->work->last_group) {
         return;
     }
-    while (h->own < e->n_buckets && h->plan->bucket_call[h->own] <= call) {
-        atomic_fetch_add_explicit(&e->bucket_done[h->own++], 1, memory_order_release);
+    while (h->pass->own_bucket < e->n_buckets && h->pass->plan->bucket_call[h->pass->own_bucket] <= call) {
+        atomic_fetch_add_explicit(&e->bucket_done[h->pass->own_bucket++], 1, memory_order_release);
     }
     if (h->leader) {
         while (e->bucket_next < e->n_buckets &&
-               atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->count) {
+               atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->work->count) {
             ls_reducer_ready(e->reducer, e->bucket_next++);
         }
         ls_reducer_poll(e->reducer);
     }
 }
 
-static void train_lane(ls_engine *e, const ls_lane_group *group, int i, bool last_group, const ls_feed *feed,
-                       const uint32_t *index, size_t n, uint64_t step) {
+/* A lane that cannot be computed adds nothing: what could not be read may be anything. */
+static void leave_out(ls_engine *e, const work *w, int i) {
+    if (!w->training) {
+        return;
+    }
+    memset(ls_reducer_gradient(e->reducer, w->slot[i]), 0, e->arena->n_reduced * sizeof(float));
+    for (int b = 0; w->last_group && b < e->n_buckets; b++) {
+        atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
+    }
+}
+
+/* Finds the lane's plan in context i and fills its inputs. */
+static void begin_lane(ls_engine *e, const work *w, int i, int lane) {
     lane_context *c = &e->contexts[i];
-    int lane = group->first + i;
-    size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
-    float *gradient = ls_reducer_gradient(e->reducer, group->slot[i]);
-    lane_hook hook = {.e = e, .last_group = last_group, .leader = i == 0, .count = group->count};
-    engine_plan *ep = count > 0 ? ls_engine_plan(e, c, (int64_t)count, true, &c->err) : NULL;
+    size_t first = ls_engine_cut(w->n, e->n_lanes, lane), count = ls_engine_cut(w->n, e->n_lanes, lane + 1) - first;
+    engine_plan *ep = count > 0 ? ls_engine_plan(e, c, (int64_t)count, w->training, &c->err) : NULL;
+    c->pass = (lane_pass){.run = {.n_samples = (int64_t)count,
+                                  .n_threads = e->plan_threads,
+                                  .grad_scale = w->training ? (float)(1.0 / (double)w->n) : 0,
+                                  .stat_scale = (float)((double)count / (double)w->n),
+                                  .seed = e->options.seed,
+                                  .step = w->step,
+                                  .sample_index = w->index + first,
+                                  .states = ls_engine_lane_states(e, c, first)}};
     if (ep == NULL) {
         c->status = count > 0 ? c->err.status : c->status;
     } else {
-        fill(e, c, ep, feed, index + first, true);
+        fill(e, c, ep, w, w->index + first);
     }
-    if (ep == NULL || c->status != LS_OK) { /* what could not be read must not be computed with: it may be anything */
-        memset(gradient, 0, e->arena->n_reduced * sizeof(float));
-        for (int b = 0; last_group && b < e->n_buckets; b++) {
-            atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
-        }
+    if (ep == NULL || c->status != LS_OK) {
+        leave_out(e, w, i);
         return;
     }
-    hook.plan = c->last = ep;
-    ls_run run = {.n_samples = (int64_t)count,
-                  .n_threads = e->plan_threads,
-                  .grad_scale = (float)(1.0 / (double)n),
-                  .stat_scale = (float)((double)count / (double)n),
-                  .seed = e->options.seed,
-                  .step = step,
-                  .sample_index = index + first,
-                  .states = ls_engine_lane_states(e, c, first)};
+    c->pass.plan = ep;
     if (ep->prepared != e->weights_epoch) {
-        ls_plan_run_prepare(ep->plan, &run);
+        ls_plan_run_prepare(ep->plan, &c->pass.run);
         ep->prepared = e->weights_epoch;
     }
-    ls_plan_set_dweights(ep->plan, gradient);
-    ls_plan_run_forward(ep->plan, &run);
-    ls_plan_run_backward(ep->plan, &run, after_backward_call, &hook);
-    after_backward_call(&hook, ls_plan_n_backward(ep->plan));
-    memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(ep->plan), (size_t)e->heads->n_sums * sizeof(double));
+    if (w->training) {
+        c->last = ep;
+        ls_plan_set_dweights(ep->plan, ls_reducer_gradient(e->reducer, w->slot[i]));
+    }
 }
 
-static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group, const ls_feed *feed,
-                      const uint32_t *index, size_t n, uint64_t step) {
+/* Segment k of a lane in context i. */
+static void advance(ls_engine *e, const work *w, int i, int lane, int k, bool leader) {
+    lane_pass *pass = &e->contexts[i].pass;
+    if (k == 0) {
+        begin_lane(e, w, i, lane);
+    }
+    if (pass->plan == NULL) {
+        return;
+    }
+    ls_plan *plan = pass->plan->plan;
+    lane_hook hook = {e, w, pass, leader};
+    ls_plan_run_segment(plan, k, &pass->run, w->training ? after_backward_call : NULL, &hook);
+    if (k < e->n_meet[w->training]) {
+        return;
+    }
+    if (w->training) {
+        after_backward_call(&hook, ls_plan_n_backward(plan));
+        memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(plan), (size_t)e->heads->n_sums * sizeof(double));
+    } else {
+        size_t first = ls_engine_cut(w->n, e->n_lanes, lane);
+        w->after(e, lane, pass->plan, first, (size_t)pass->run.n_samples);
+    }
+}
+
+/* ---- several lanes ---- */
+
+static void meet(ls_engine *e, const work *w, int count, int k) {
+    for (int i = 0; i < count; i++) {
+        const engine_plan *ep = e->contexts[i].pass.plan;
+        size_t n = e->meet[w->training][k];
+        e->meet_values[i] = ep != NULL ? ls_plan_meeting(ep->plan, k, &n) : NULL;
+        LS_ASSERT(n == e->meet[w->training][k]);
+    }
+    ls_meeting_sum(e->meeting, e->meet_values, e->meet[w->training][k]);
+}
+
+/* Lane first + i in context i, for i < count: from one meeting point to the next, at_once at a time. Collective where
+ * there are meeting points. */
+static void run_together(ls_engine *e, const work *w, int first, int count) {
+    int threads = count < e->at_once ? count : e->at_once;
+    for (int k = 0; k <= e->n_meet[w->training]; k++) {
+        if (threads <= 1) { /* not an if clause: libgomp takes a team from the heap for a region of one thread */
+            for (int i = 0; i < count; i++) {
+                advance(e, w, i, first + i, k, i == count - 1);
+            }
+        } else {
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+            for (int t = 0; t < threads; t++) {
+                for (int i = t; i < count; i += threads) {
+                    advance(e, w, i, first + i, k, t == 0 && i + threads >= count);
+                }
+            }
+        }
+        if (k < e->n_meet[w->training]) {
+            meet(e, w, count, k);
+        }
+    }
+}
+
+static void train_group(ls_engine *e, work *w, const ls_lane_group *group, bool last_group) {
     const bool timed = (ls_trace_is_on || e->profile.on) && group->n_merges > 0;
     const int64_t start = timed ? ls_now_ns() : 0;
     for (int k = 0; k < group->n_merges; k++) {
@@ -124,13 +201,30 @@ static void run_group(ls_engine *e, const ls_lane_group *group, bool last_group,
         ls_trace_event("op", "gradient.merge", NULL, group->n_merges, start, end);
         e->profile.merge_ns += end - start;
     }
-    if (group->count == 1) {
-        train_lane(e, group, 0, last_group, feed, index, n, step);
+    w->slot = group->slot;
+    w->count = group->count;
+    w->last_group = last_group;
+    run_together(e, w, group->first, group->count);
+}
+
+/* Forward passes of this rank's lanes in inference mode. */
+static void infer_lanes(ls_engine *e, const work *w) {
+    int count = e->lane_last - e->lane_first, at_once = e->at_once;
+    if (e->n_meet[false] > 0) {
+        run_together(e, w, e->lane_first, count);
         return;
     }
-#pragma omp parallel for schedule(static, 1) num_threads(group->count)
-    for (int i = 0; i < group->count; i++) {
-        train_lane(e, group, i, last_group, feed, index, n, step);
+    if (at_once == 1) {
+        for (int i = 0; i < count; i++) {
+            advance(e, w, 0, e->lane_first + i, 0, true);
+        }
+        return;
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(at_once)
+    for (int t = 0; t < at_once; t++) {
+        for (int i = t; i < count; i += at_once) {
+            advance(e, w, t, e->lane_first + i, 0, t == 0);
+        }
     }
 }
 
@@ -216,8 +310,12 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     ls_engine_prepare_states(e, n);
     double penalty = penalties(e);
     ls_reducer_begin(e->reducer, step);
+    work w = {.training = true, .targets = true, .feed = feed, .index = index, .n = n, .step = step};
     for (int g = 0; g < schedule->n_groups; g++) {
-        run_group(e, &schedule->groups[g], g == schedule->n_groups - 1, feed, index, n, step);
+        train_group(e, &w, &schedule->groups[g], g == schedule->n_groups - 1);
+    }
+    if (schedule->n_groups == 0) { /* no lanes: others may meet nevertheless */
+        run_together(e, &w, e->lane_first, 0);
     }
     while (e->bucket_next < e->n_buckets) {
         ls_reducer_ready(e->reducer, e->bucket_next++);
@@ -248,55 +346,6 @@ void ls_engine_expect(const ls_engine *e, const ls_feed *feed, const uint32_t *i
     }
 }
 
-typedef void (*after_forward)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n);
-
-static void infer_lane(ls_engine *e, lane_context *c, int lane, const ls_feed *feed, const uint32_t *index, size_t n,
-                       bool targets, after_forward after) {
-    size_t first = ls_engine_cut(n, e->n_lanes, lane), count = ls_engine_cut(n, e->n_lanes, lane + 1) - first;
-    if (count == 0) {
-        return;
-    }
-    engine_plan *ep = ls_engine_plan(e, c, (int64_t)count, false, &c->err);
-    if (ep == NULL) {
-        c->status = c->err.status;
-        return;
-    }
-    ls_run run = {.n_samples = (int64_t)count,
-                  .n_threads = e->plan_threads,
-                  .seed = e->options.seed,
-                  .sample_index = index + first,
-                  .states = ls_engine_lane_states(e, c, first)};
-    if (ep->prepared != e->weights_epoch) {
-        ls_plan_run_prepare(ep->plan, &run);
-        ep->prepared = e->weights_epoch;
-    }
-    fill(e, c, ep, feed, index + first, targets);
-    if (c->status == LS_OK) {
-        ls_plan_run_forward(ep->plan, &run);
-        after(e, lane, ep, first, count);
-    }
-}
-
-/* Forward passes of this rank's lanes in inference mode; each is handed to `after`. */
-static void infer_lanes(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, bool targets,
-                        after_forward after) {
-    begin_contexts(e);
-    ls_engine_prepare_states(e, n);
-    int at_once = e->n_contexts;
-    if (at_once == 1) { /* not an if clause: libgomp takes a team from the heap for a region of one thread */
-        for (int lane = e->lane_first; lane < e->lane_last; lane++) {
-            infer_lane(e, &e->contexts[0], lane, feed, index, n, targets, after);
-        }
-        return;
-    }
-#pragma omp parallel for schedule(static, 1) num_threads(at_once)
-    for (int i = 0; i < at_once; i++) {
-        for (int lane = e->lane_first + i; lane < e->lane_last; lane += at_once) {
-            infer_lane(e, &e->contexts[i], lane, feed, index, n, targets, after);
-        }
-    }
-}
-
 static void keep_sums(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n) {
     (void)first, (void)n;
     memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(ep->plan), (size_t)e->heads->n_sums * sizeof(double));
@@ -304,7 +353,10 @@ static void keep_sums(ls_engine *e, int lane, engine_plan *ep, size_t first, siz
 
 ls_status ls_engine_evaluate_step(ls_engine *e, const ls_feed *feed, const uint32_t *index, size_t n, unsigned flags,
                                   ls_verdict *verdict, ls_err *err) {
-    infer_lanes(e, feed, index, n, true, keep_sums);
+    const work w = {.targets = true, .feed = feed, .index = index, .n = n, .after = keep_sums};
+    begin_contexts(e);
+    ls_engine_prepare_states(e, n);
+    infer_lanes(e, &w);
     ls_status mine = lane_status(e, err);
     ls_reducer_verdict v;
     ls_reducer_exchange(e->reducer, flags, mine, &v);
@@ -334,7 +386,10 @@ ls_status ls_engine_predict_step(ls_engine *e, const ls_feed *feed, const uint32
             e->rank_outputs[o] = ls_xcalloc(batch * output_elems(e, o), sizeof(float));
         }
     }
-    infer_lanes(e, feed, index, n, false, keep_outputs);
+    const work w = {.feed = feed, .index = index, .n = n, .after = keep_outputs};
+    begin_contexts(e);
+    ls_engine_prepare_states(e, n);
+    infer_lanes(e, &w);
     ls_status s = ls_team_agree(e->team, lane_status(e, err), err);
     size_t *bytes = ls_xcalloc((size_t)e->team->size, sizeof *bytes);
     for (int o = 0; s == LS_OK && o < e->model->n_outputs; o++) {

@@ -50,6 +50,7 @@ static ls_status read_config(ls_builder *b, const ls_layer_call *call, config *c
     c->attr.scale = scale;
     c->attr.frozen = !call->layer->trainable || ls_builder_inference(b);
     c->attr.unbiased = fused && !synchronized;
+    c->attr.sync = synchronized;
     return LS_OK;
 }
 

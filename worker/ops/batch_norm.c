@@ -2,11 +2,14 @@
  * Batch normalisation over one axis: y = gamma (x - mean) / sqrt(variance + epsilon) + beta.
  *
  * Training takes mean and variance of the lane's rows and leaves them, times run->stat_scale, as the "gradients" of the
- * moving statistics; inference and frozen layers take the moving statistics as constants.
+ * moving statistics; inference and frozen layers take the moving statistics as constants. Synchronized layers of a
+ * batch that is cut into lanes take mean and variance of the whole batch: oneDNN normalises with them, and the sums and
+ * the backward pass, of which its primitive knows the lane's own alone, are batch_norm_sync.c's.
  */
 #include <stdlib.h>
 
 #include "common/memory.h"
+#include "worker/ops/batch_norm.h"
 #include "worker/ops/ops_common.h"
 
 typedef struct bn_weights {
@@ -26,6 +29,12 @@ static bn_weights weights_of(const ls_node *node) {
 
 static bool uses_batch(const ls_plan *p, const ls_node *node) {
     return ls_plan_training(p) && !((const ls_batch_norm_attr *)node->attr)->frozen;
+}
+
+/* Whether mean and variance span lanes. */
+static bool spans_lanes(const ls_plan *p, const ls_node *node) {
+    const ls_batch_norm_attr *a = node->attr;
+    return uses_batch(p, node) && ls_plan_cut(p) && (a->sync || ls_plan_sync_batch_norm(p));
 }
 
 static const ls_tensor *result_of(const ls_plan *p, const ls_node *node) {
@@ -59,7 +68,7 @@ static ls_batch_norm_desc describe(const ls_plan *p, const ls_node *node) {
                             .scale = a->scale,
                             .shift = a->center,
                             .relu = ls_plan_fused(p, node) != NULL,
-                            .given_stats = a->frozen};
+                            .given_stats = a->frozen || spans_lanes(p, node)};
     if (s.after == 1) {
         d.src = (ls_md){.rank = 4, .dim = {s.rows, c, 1, s.before}, .stride = {s.before * c, 1, s.before * c, c}};
     } else {
@@ -106,16 +115,31 @@ static void emit_statistics(ls_plan *p, const ls_node *node, const bn_weights *w
 
 typedef struct bn_note {
     ls_ref src, mean, variance, workspace;
+    ls_ref sums; /* of a synchronized layer; NONE */
 } bn_note;
+
+/* The geometry of the sums over all lanes. */
+static ls_bn_sync sync_of(const ls_plan *p, const ls_node *node) {
+    const ls_batch_norm_attr *a = node->attr;
+    bn_shape s = shape_of(p, node);
+    return (ls_bn_sync){.node = node,
+                        .dtype = ls_plan_compute(p),
+                        .n = (size_t)(s.rows * s.before * s.channels * s.after),
+                        .channels = (size_t)s.channels,
+                        .after = (size_t)s.after,
+                        .epsilon = a->epsilon,
+                        .unbiased = a->unbiased,
+                        .relu = ls_plan_fused(p, node) != NULL};
+}
 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     bn_weights w = weights_of(node);
     ls_batch_norm_desc d = describe(p, node);
     ls_dtype dtype = ls_plan_compute(p);
-    bool batch = uses_batch(p, node);
+    bool batch = uses_batch(p, node), together = spans_lanes(p, node);
     ls_prim *prim;
-    LS_TRY(ls_prim_batch_norm(&prim, &d, ls_plan_training(p) ? LS_PASS_TRAINING : LS_PASS_INFERENCE, ls_plan_threads(p),
-                              err));
+    ls_pass pass = ls_plan_training(p) && !together ? LS_PASS_TRAINING : LS_PASS_INFERENCE;
+    LS_TRY(ls_prim_batch_norm(&prim, &d, pass, ls_plan_threads(p), err));
     for (int i = 0; i < node->n_weights; i++) {
         ls_plan_weight_layout(p, node->weights[i], NULL);
     }
@@ -125,6 +149,10 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     note->src = ls_plan_in(p, node->in[0], dtype);
     note->mean = batch ? ls_plan_temp(p, n_bytes) : ls_plan_weight(p, w.mean);
     note->variance = batch ? ls_plan_temp(p, n_bytes) : ls_plan_weight(p, w.variance);
+    if (together) {
+        ls_bn_sync s = sync_of(p, node);
+        note->sums = ls_bn_emit_statistics(p, &s, note->src, note->mean, note->variance, w.mean, w.variance);
+    }
     size_t workspace = ls_prim_arg_bytes(prim, LS_ARG_WORKSPACE);
     if (workspace) {
         note->workspace = ls_plan_temp(p, workspace);
@@ -142,7 +170,7 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     }
     refs.of[LS_ARG_DST] = ls_plan_out(p, result_of(p, node), dtype);
     ls_ops_emit_prim(p, LS_PHASE_FORWARD, "batch_norm.forward", node, prim, &refs, 0);
-    if (batch) {
+    if (batch && !together) {
         emit_statistics(p, node, &w, note->mean, note->variance);
     }
     return LS_OK;
@@ -154,6 +182,21 @@ static ls_ref gradient_of(ls_plan *p, const ls_weight *w, size_t n_bytes) {
     return w->trainable ? ls_plan_dweight(p, w) : ls_plan_temp(p, n_bytes);
 }
 
+/* The backward pass of a synchronized layer. */
+static void backward_together(ls_plan *p, const ls_node *node, const bn_note *note, ls_ref diff_dst) {
+    bn_weights w = weights_of(node);
+    ls_bn_sync s = sync_of(p, node);
+    const ls_ref none = {0};
+    ls_bn_gradients g = {.diff_dst = diff_dst, .src = note->src, .mean = note->mean, .variance = note->variance};
+    g.sums = note->sums;
+    g.gamma = w.gamma != NULL ? ls_plan_weight(p, w.gamma) : none;
+    g.beta = w.beta != NULL ? ls_plan_weight(p, w.beta) : none;
+    g.diff_gamma = w.gamma != NULL && w.gamma->trainable ? ls_plan_dweight(p, w.gamma) : none;
+    g.diff_beta = w.beta != NULL && w.beta->trainable ? ls_plan_dweight(p, w.beta) : none;
+    g.diff_src = ls_plan_wants_grad(p, node->in[0]) ? ls_plan_din(p, node->in[0], s.dtype) : none;
+    ls_bn_emit_backward(p, &s, &g);
+}
+
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     const bn_note *note = ls_plan_recall(p, node);
     bn_weights w = weights_of(node);
@@ -162,6 +205,10 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     ls_prim_refs refs = {0};
     refs.of[LS_ARG_DIFF_DST] = ls_plan_dout(p, result_of(p, node), dtype);
     if (!ls_ref_some(refs.of[LS_ARG_DIFF_DST])) {
+        return LS_OK;
+    }
+    if (ls_ref_some(note->sums)) {
+        backward_together(p, node, note, refs.of[LS_ARG_DIFF_DST]);
         return LS_OK;
     }
     ls_prim *prim;

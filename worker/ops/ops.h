@@ -73,11 +73,11 @@ extern const ls_operator ls_op_global_pool;
 
 /* Weights: gamma (if scale), beta (if center), moving mean, moving variance. `frozen`: uses the moving statistics in
  * training as well. unbiased: the moving variance takes n/(n-1) times the batch variance (rank-4 input, as TF's fused
- * kernel does). */
+ * kernel does). sync: the statistics are those of the whole batch, whatever lanes it is cut into. */
 typedef struct ls_batch_norm_attr {
     int axis; /* of the sample's shape, 0-based */
     float epsilon;
-    bool scale, center, frozen, unbiased;
+    bool scale, center, frozen, unbiased, sync;
 } ls_batch_norm_attr;
 extern const ls_operator ls_op_batch_norm;
 

@@ -42,7 +42,8 @@ static void update(const ls_optimizer *o, const ls_update *u) {
         const double was = p == 0.5 ? sqrt(a[i]) : pow(a[i], p), now = p == 0.5 ? sqrt(next) : pow(next, p);
         const double linear = z[i] + g + 2 * o->l2_shrinkage * w[i] - (now - was) / lr * w[i];
         const double clipped = linear > l1 ? l1 : linear < -l1 ? -l1 : linear;
-        w[i] = (float)((clipped - linear) / (now / lr + 2 * l2));
+        const double quadratic = now / lr + 2 * l2; /* 0 where no gradient has come yet, as in the padding of layouts */
+        w[i] = quadratic > 0 ? (float)((clipped - linear) / quadratic) : 0.0f;
         a[i] = (float)next;
         z[i] = (float)linear;
     }

@@ -65,15 +65,38 @@ typedef struct {
     int at;                                /* of its two sums */
 } loss_state;
 
-enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT, LOSS_MASK };
+enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT, LOSS_MASK, LOSS_COUNTS };
+
+/* How many steps count, and how many there are. */
+static void count_kernel(const ls_call *c, const ls_run *run) {
+    const int64_t n = *(const int64_t *)c->state;
+    const float *mask = c->args[0].p;
+    double *counts = c->args[1].p;
+    (void)run;
+    counts[0] = 0;
+    counts[1] = (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        counts[0] += mask[i];
+    }
+}
+
+/* The counts of the whole batch: two doubles, which the lanes add up where the batch is cut. */
+static ls_ref emit_counts(ls_plan *p, ls_ref mask, int64_t n) {
+    ls_ref counts = ls_plan_temp(p, 2 * sizeof(double));
+    int64_t *state = ls_xcalloc(1, sizeof *state);
+    *state = n;
+    ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "loss.count", NULL, count_kernel, state, NULL);
+    ls_call_arg(call, LS_READ, mask);
+    ls_call_arg(call, LS_WRITE, counts);
+    if (ls_plan_cut(p)) {
+        ls_plan_meet(p, LS_PHASE_FORWARD, NULL, counts, 2);
+    }
+    return counts;
+}
 
 /* Steps / steps that count: with it, the mean over all rows is that over the rows that count. 0 when none does. */
-static double mask_factor(const float *mask, int64_t n) {
-    double valid = 0;
-    for (int64_t i = 0; i < n; i++) {
-        valid += mask[i];
-    }
-    return valid > 0 ? (double)n / valid : 0;
+static double mask_factor(const double *counts) {
+    return counts == NULL ? 1 : counts[0] > 0 ? counts[1] / counts[0] : 0;
 }
 
 static void loss_row(const ls_call *c, double scale, double factor, size_t target_bytes, int64_t r) {
@@ -92,13 +115,13 @@ static void loss_row(const ls_call *c, double scale, double factor, size_t targe
 
 static void loss_kernel(const ls_call *c, const ls_run *run) {
     const loss_state *s = c->state;
-    const float *weight = c->args[LOSS_WEIGHT].p, *mask = c->args[LOSS_MASK].p;
+    const float *weight = c->args[LOSS_WEIGHT].p;
     const double *row_loss = c->args[LOSS_ROWS].p;
     double *sums = (double *)c->args[LOSS_SUMS].p + s->at;
     const int64_t n_rows = s->n_samples * s->rows_per_sample;
     const size_t target_bytes = s->loss->class_->sparse ? sizeof(int32_t) : (size_t)s->n * sizeof(float);
     const double scale = s->loss_weight * run->grad_scale / (double)s->rows_per_sample;
-    const double factor = mask != NULL ? mask_factor(mask, s->n_samples * s->n_steps) : 1;
+    const double factor = mask_factor(c->args[LOSS_COUNTS].p);
     if (run->n_threads > 1 && n_rows >= 64) {
 #pragma omp parallel for num_threads(run->n_threads)
         for (int64_t r = 0; r < n_rows; r++) {
@@ -209,9 +232,10 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
                           .at = heads->loss_at[i]};
         int64_t n_rows = (int64_t)ls_plan_elems(p, t) / s->n;
         s->rows_per_sample = n_rows / s->n_samples;
-        ls_ref mask = mask_of(p, loss, output);
+        ls_ref mask = mask_of(p, loss, output), none = {LS_REF_NONE, 0, 0};
         s->n_steps = ls_ref_some(mask) ? ls_shape_elems(&output->mask->shape) : 1;
-        ls_ref prediction = ls_plan_in(p, t, LS_F32), none = {LS_REF_NONE, 0, 0};
+        ls_ref counts = ls_ref_some(mask) ? emit_counts(p, mask, s->n_samples * s->n_steps) : none;
+        ls_ref prediction = ls_plan_in(p, t, LS_F32);
         ls_ref rows = ls_plan_temp(p, (size_t)n_rows * sizeof(double));
         ls_ref gradient = ls_plan_training(p) && ls_plan_wants_grad(p, t) ? ls_plan_din(p, t, LS_F32) : none;
         ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "loss", NULL, loss_kernel, s, NULL);
@@ -222,6 +246,7 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
         ls_call_arg(call, LS_READWRITE, sums);
         ls_call_arg(call, LS_WRITE, gradient);
         ls_call_arg(call, LS_READ, mask);
+        ls_call_arg(call, LS_READ, counts);
     }
     return emit_metrics(heads, p, i, output, target, weight, sums, err);
 }

@@ -37,9 +37,8 @@ size_t ls_heads_target_elems(const ls_heads *heads, const ls_tensor *output, int
 
 /*
  * Whether the output's loss is a mean over the time steps that its mask lets count, not over all: as in Keras 2.11 to
- * 2.15, total / valid times the masked losses, both counted over the whole batch. A plan sees its own samples only, so
- * such an output needs the batch in one lane. A batch of which no step counts has the loss 0. Metrics take the mask as
- * weights.
+ * 2.15, total / valid times the masked losses, both counted over the whole batch: lanes meet for it. A batch of which
+ * no step counts has the loss 0. Metrics take the mask as weights.
  *
  * Source: tf_keras/utils/losses_utils.py, apply_valid_mask.
  */

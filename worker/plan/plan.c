@@ -30,6 +30,12 @@ bool ls_plan_direct_convolution(const ls_plan *p) {
 int ls_plan_threads(const ls_plan *p) {
     return p->options.n_threads;
 }
+bool ls_plan_cut(const ls_plan *p) {
+    return p->options.cut;
+}
+bool ls_plan_sync_batch_norm(const ls_plan *p) {
+    return p->options.sync_batch_norm;
+}
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node) {
     return p->fused[node->id];
 }
@@ -469,6 +475,7 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, ls_arena *arena, 
         return s;
     }
     ls_plan_find_lifetimes(p);
+    ls_plan_find_meetings(p);
     ls_plan_place_buffers(p);
     *out = p;
     return LS_OK;
@@ -490,9 +497,10 @@ void ls_plan_destroy(ls_plan *p) {
         free(p->notes[i]);
     }
     ls_plan_profile(p, false);
-    void *owned[] = {p->buffers, p->values,  p->gradients, p->wants,         p->fused,           p->absorbed,
-                     p->notes,   p->written, p->ready,     p->pending,       p->inputs,          p->sample_weights,
-                     p->targets, p->outputs, p->logits,    p->is_ready_call, p->persistent_base, p->gradient_args};
+    void *owned[] = {p->buffers,       p->values,          p->gradients,     p->wants,   p->fused,
+                     p->absorbed,      p->notes,           p->written,       p->ready,   p->pending,
+                     p->inputs,        p->sample_weights,  p->targets,       p->outputs, p->logits,
+                     p->is_ready_call, p->persistent_base, p->gradient_args, p->meetings};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
         free(owned[i]);
     }

@@ -69,6 +69,7 @@ struct ls_call {
     const char *label;   /* "conv.forward" */
     const ls_node *node; /* NULL: loss, conversion */
     double flops;        /* of one run; 0 when not counted */
+    size_t n_met;        /* a meeting point: doubles of args[0] that all lanes add up; 0: an ordinary call */
 };
 
 typedef enum { LS_PHASE_PREPARE, LS_PHASE_FORWARD, LS_PHASE_BACKWARD } ls_phase;
@@ -82,6 +83,9 @@ size_t ls_plan_elems(const ls_plan *p, const ls_tensor *t); /* rows * elements o
 ls_dtype ls_plan_compute(const ls_plan *p); /* LS_BF16 in mixed precision, else LS_F32: what heavy operators use */
 int ls_plan_threads(const ls_plan *p);      /* that kernels will be given */
 bool ls_plan_direct_convolution(const ls_plan *p); /* see ls_plan_options */
+bool ls_plan_cut(
+    const ls_plan *p); /* the samples are a part of the batch: what spans the batch takes a meeting point */
+bool ls_plan_sync_batch_norm(const ls_plan *p);
 const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
 bool ls_plan_absorbed(const ls_plan *p, const ls_node *node);        /* another node computes it */
 
@@ -152,6 +156,9 @@ ls_call *ls_plan_emit(ls_plan *p, ls_phase phase, const char *label, const ls_no
                       void (*destroy)(void *));
 /* Adds the next argument. A NONE reference gives a NULL pointer. */
 void ls_call_arg(ls_call *call, ls_access access, ls_ref ref);
+/* A meeting point (forward or backward): the calls before it leave n doubles in `values`, those after it read there the
+ * sums over all lanes of the batch. Plans of one model meet alike, whatever their numbers of samples. */
+void ls_plan_meet(ls_plan *p, ls_phase phase, const ls_node *node, ls_ref values, size_t n);
 
 /* ---- for the engine ---- */
 
@@ -162,7 +169,9 @@ typedef struct ls_plan_options {
     ls_dtype compute;     /* LS_F32 or LS_BF16 */
     int n_threads;
     const struct ls_heads *heads; /* losses and metrics (worker/plan/heads.h); NULL: none, inference */
-    bool direct_convolution; /* not Winograd's algorithm, whose rounding is another (worker/ops/winograd.h) */
+    bool direct_convolution;      /* not Winograd's algorithm, whose rounding is another (worker/ops/winograd.h) */
+    bool cut;                     /* the batch has other samples than those of one pass (ls_plan_cut) */
+    bool sync_batch_norm;         /* as if every BatchNormalization were synchronized */
 } ls_plan_options;
 
 /* Compiles. */
@@ -188,6 +197,15 @@ const float *ls_plan_input_gradient(ls_plan *p, int i);
 
 /* Sums that a pass leaves: 2 * n doubles, (sum, weight) for each loss and metric, in the order of ls_heads. */
 double *ls_plan_sums(ls_plan *p);
+
+/*
+ * Meeting points cut forward and backward, taken as one list, into n_meetings + 1 segments. Lanes advance together:
+ * segment k of all, then meeting k, where the n doubles at ls_plan_meeting(p, k, &n) become their sums over all lanes,
+ * then segment k + 1. A lane that is the whole batch may run forward and backward as if there were no meetings.
+ */
+int ls_plan_n_meetings(const ls_plan *p);
+double *ls_plan_meeting(const ls_plan *p, int k, size_t *n); /* values once bound; n is known before */
+void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context);
 
 void ls_plan_run_prepare(ls_plan *p, const ls_run *run);
 void ls_plan_run_forward(ls_plan *p, const ls_run *run);

@@ -40,6 +40,8 @@ struct ls_plan {
     ls_arena *arena;
     ls_plan_options options;
     call_list list[3]; /* by ls_phase */
+    int *meetings;     /* (n_meetings) calls, counted over forward and backward */
+    int n_meetings, cap_meetings;
     plan_buffer *buffers;
     int n_buffers, cap_buffers;
     plan_value *values;    /* by tensor id */
@@ -75,6 +77,7 @@ struct ls_plan {
 /* A call that is gone once the plan is bound would be a bug: these look buffers and arguments up. */
 void *ls_plan_resolve(const ls_plan *p, ls_ref ref);
 void ls_plan_find_lifetimes(ls_plan *p);
+void ls_plan_find_meetings(ls_plan *p);
 void ls_plan_place_buffers(ls_plan *p);
 int ls_plan_new_buffer(ls_plan *p, size_t n_bytes);
 

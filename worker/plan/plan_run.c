@@ -50,21 +50,87 @@ void ls_plan_run_prepare(ls_plan *p, const ls_run *run) {
     walk(p, LS_PHASE_PREPARE, run);
 }
 
-void ls_plan_run_forward(ls_plan *p, const ls_run *run) {
+static void clear_sums(ls_plan *p) {
     if (p->options.heads != NULL) {
         memset(ls_plan_sums(p), 0, (size_t)p->options.heads->n_sums * sizeof(double));
     }
+}
+
+void ls_plan_run_forward(ls_plan *p, const ls_run *run) {
+    clear_sums(p);
     walk(p, LS_PHASE_FORWARD, run);
 }
 
+static inline void run_backward_call(ls_plan *p, int i, const ls_run *run, void (*done)(void *context, int call),
+                                     void *context) {
+    run_call(p, LS_PHASE_BACKWARD, i, run);
+    if (done != NULL && p->is_ready_call[i]) {
+        done(context, i);
+    }
+}
+
 void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context) {
-    const call_list *list = &p->list[LS_PHASE_BACKWARD];
     p->n_runs[LS_PHASE_BACKWARD]++;
-    for (int i = 0; i < list->n; i++) {
-        run_call(p, LS_PHASE_BACKWARD, i, run);
-        if (done != NULL && p->is_ready_call[i]) {
-            done(context, i);
+    for (int i = 0; i < p->list[LS_PHASE_BACKWARD].n; i++) {
+        run_backward_call(p, i, run, done, context);
+    }
+}
+
+/* ---- meeting points ---- */
+
+/* A lane that runs on its own is the whole batch: its values are the sums. */
+static void meet_kernel(const ls_call *call, const ls_run *run) {
+    (void)call, (void)run;
+}
+
+void ls_plan_meet(ls_plan *p, ls_phase phase, const ls_node *node, ls_ref values, size_t n) {
+    LS_ASSERT(phase != LS_PHASE_PREPARE && n > 0);
+    ls_call *call = ls_plan_emit(p, phase, "meet", node, meet_kernel, NULL, NULL);
+    ls_call_arg(call, LS_READWRITE, values);
+    call->n_met = n;
+}
+
+/* Call i of forward and backward taken as one list. */
+static const ls_call *call_at(const ls_plan *p, int i) {
+    int n = p->list[LS_PHASE_FORWARD].n;
+    return i < n ? &p->list[LS_PHASE_FORWARD].calls[i] : &p->list[LS_PHASE_BACKWARD].calls[i - n];
+}
+
+static int n_in_passes(const ls_plan *p) {
+    return p->list[LS_PHASE_FORWARD].n + p->list[LS_PHASE_BACKWARD].n;
+}
+
+void ls_plan_find_meetings(ls_plan *p) {
+    for (int i = 0; i < n_in_passes(p); i++) {
+        if (call_at(p, i)->n_met > 0) {
+            LS_PUSH(p->meetings, p->n_meetings, p->cap_meetings, i);
         }
+    }
+}
+
+int ls_plan_n_meetings(const ls_plan *p) {
+    return p->n_meetings;
+}
+
+double *ls_plan_meeting(const ls_plan *p, int k, size_t *n) {
+    const ls_call *call = call_at(p, p->meetings[k]);
+    *n = call->n_met;
+    return call->args[0].p;
+}
+
+void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context) {
+    int n_forward = p->list[LS_PHASE_FORWARD].n;
+    int first = k > 0 ? p->meetings[k - 1] + 1 : 0, last = k < p->n_meetings ? p->meetings[k] : n_in_passes(p);
+    if (k == 0) {
+        clear_sums(p);
+        p->n_runs[LS_PHASE_FORWARD]++;
+        p->n_runs[LS_PHASE_BACKWARD]++;
+    }
+    for (int i = first; i < last && i < n_forward; i++) {
+        run_call(p, LS_PHASE_FORWARD, i, run);
+    }
+    for (int i = first > n_forward ? first - n_forward : 0; i < last - n_forward; i++) {
+        run_backward_call(p, i, run, done, context);
     }
 }
 

@@ -188,6 +188,26 @@ void ls_sum_run(const ls_sum *s, const float *const *leaf, size_t n, float *scra
     }
 }
 
+static const double *reg_f64(const ls_sum *s, const double *const *leaf, double *scratch, size_t stride, int i) {
+    return i < s->n_leaves ? leaf[i] : scratch + (size_t)(i - s->n_leaves) * stride;
+}
+
+void ls_sum_run_f64(const ls_sum *s, const double *const *leaf, size_t n, double *scratch, size_t stride,
+                    const double **out) {
+    for (int i = 0; i < s->n_ops; i++) {
+        ls_sum_op o = s->ops[i];
+        double *dst = scratch + (size_t)(o.dst - s->n_leaves) * stride;
+        const double *a = reg_f64(s, leaf, scratch, stride, o.a), *b = reg_f64(s, leaf, scratch, stride, o.b);
+#pragma GCC ivdep
+        for (size_t k = 0; k < n; k++) { /* dst may be a or b, element for element */
+            dst[k] = a[k] + b[k];
+        }
+    }
+    for (int i = 0; i < s->n_out; i++) {
+        out[i] = reg_f64(s, leaf, scratch, stride, s->out[i]);
+    }
+}
+
 bool ls_sum_finite(const float *x, size_t n) {
     uint32_t worst = 0;
     for (size_t i = 0; i < n; i++) {

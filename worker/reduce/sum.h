@@ -47,6 +47,10 @@ void ls_sum_merge(float *restrict dst, const float *restrict src, size_t n, bool
 void ls_sum_pack(uint16_t *restrict to, const float *restrict from, size_t n);
 void ls_sum_unpack(float *restrict to, const uint16_t *restrict from, size_t n);
 
+/* The same in double precision. Rows of scratch and of leaves may be of any length >= n. */
+void ls_sum_run_f64(const ls_sum *s, const double *const *leaf, size_t n, double *scratch, size_t stride,
+                    const double **out);
+
 /* Whether all n floats are finite. */
 bool ls_sum_finite(const float *x, size_t n);
 

@@ -45,6 +45,7 @@ struct fixture {
     bool inference;
     bool direct_convolution;
     float *const *states; /* of stateful nodes; the test's */
+    bool cut;             /* the plan is told that the batch has other samples; it runs as if it were the whole batch */
     bool inference_first; /* another plan, for inference, has decided how the weights lie */
     double low, high;     /* of random inputs */
     bool distinct;        /* inputs near each other differ, in bfloat16 too */
@@ -191,6 +192,7 @@ FX void fx_run(fixture *f) {
     f->arena = ls_arena_create(&f->model);
     ls_plan_options o = {f->n_samples, !f->inference, true, f->compute, f->n_threads, f->inference ? NULL : f->heads};
     o.direct_convolution = f->direct_convolution;
+    o.cut = f->cut;
     if (f->inference_first) {
         ls_plan_options first = {f->n_samples + 1, false, false, f->compute, f->n_threads, NULL};
         first.direct_convolution = !f->direct_convolution;

@@ -91,19 +91,30 @@ static void check_statistics(const fixture *f, const bn_case *c) {
     }
 }
 
-static void check(bn_case c, int64_t n, ls_dtype compute) {
+static void check_training(const bn_case *c, int64_t n, ls_dtype compute, bool cut) {
     fixture f;
-    build(&f, &c, n);
+    build(&f, c, n);
     f.compute = compute;
+    f.cut = cut;
     fx_run(&f);
+    assert_int_equal(ls_plan_n_meetings(f.plan), c->attr.sync && cut && !c->attr.frozen ? 2 : 0);
     fx_check_forward(&f, reference);
     fx_check_gradients(&f, reference);
-    if (!c.attr.frozen && compute == LS_F32) {
-        check_statistics(&f, &c);
-    } else if (c.attr.frozen) {
+    if (!c->attr.frozen && compute == LS_F32) {
+        check_statistics(&f, c);
+    } else if (c->attr.frozen) {
         assert_int_equal(f.arena->n_reduced, f.arena->n_trainable); /* nothing moves */
     }
     fx_release(&f);
+}
+
+static void check(bn_case c, int64_t n, ls_dtype compute) {
+    fixture f;
+    check_training(&c, n, compute, false);
+    check_training(&c, n, compute, true); /* each lane for itself */
+    c.attr.sync = true;
+    check_training(&c, n, compute, false);
+    check_training(&c, n, compute, true); /* with the sums of all lanes */
     c.inference = true;
     build(&f, &c, n);
     f.compute = compute;
@@ -172,6 +183,135 @@ static void test_frozen(void **state) {
     check(c, 3, LS_F32);
 }
 
+/* ---- lanes that meet ---- */
+
+enum { LANES = 3 };
+
+/* A lane of the fixture's batch, with a plan and memory of its own. */
+typedef struct lane {
+    ls_plan *plan;
+    void *memory;
+    float *gradients;
+    int64_t first, count;
+    ls_run run;
+} lane;
+
+static void start_lane(const fixture *f, lane *l, int64_t first, int64_t count) {
+    static const uint32_t index[64];
+    ls_err err = LS_ERR_INIT;
+    ls_plan_options o = {count, true, true, f->compute, 1, f->heads, .cut = true, .sync_batch_norm = true};
+    *l = (lane){.first = first, .count = count};
+    l->run = (ls_run){.n_samples = count,
+                      .n_threads = 1,
+                      .grad_scale = 1.0f / (float)f->n_samples,
+                      .stat_scale = (float)count / (float)f->n_samples,
+                      .sample_index = index};
+    assert_int_equal(ls_plan_create(&l->plan, &f->model, f->arena, &o, &err), LS_OK);
+    l->memory = ls_xcalloc(ls_plan_arena_bytes(l->plan) + 64, 1);
+    l->gradients = ls_xcalloc(f->arena->n_total + 16, sizeof(float));
+    assert_int_equal(ls_plan_bind(l->plan, l->memory, f->values, l->gradients, &err), LS_OK);
+    size_t from = f->n_in[0] / (size_t)f->n_samples * (size_t)first, n = f->n_in[0] / (size_t)f->n_samples;
+    for (size_t i = 0; i < n * (size_t)count; i++) { /* the output has the input's shape */
+        ((float *)ls_plan_input(l->plan, 0))[i] = (float)f->in[0][from + i];
+        ((float *)ls_plan_target(l->plan, 0))[i] = (float)f->target[from + i];
+    }
+}
+
+static void meet(const lane *lanes, int k) {
+    size_t n;
+    double *first = ls_plan_meeting(lanes[0].plan, k, &n);
+    for (int i = 1; i < LANES; i++) {
+        size_t same;
+        const double *more = ls_plan_meeting(lanes[i].plan, k, &same);
+        assert_int_equal(same, n);
+        for (size_t j = 0; j < n; j++) {
+            first[j] += more[j];
+        }
+    }
+    for (int i = 1; i < LANES; i++) {
+        memcpy(ls_plan_meeting(lanes[i].plan, k, &n), first, n * sizeof *first);
+    }
+}
+
+/* Lanes of 1, 4 and 3 samples give what the batch of 8 gives in one. */
+static void check_lanes(const bn_case *c) {
+    static const int64_t first[LANES + 1] = {0, 1, 5, 8};
+    fixture f;
+    lane lanes[LANES];
+    build(&f, c, first[LANES]);
+    fx_run(&f);
+    for (int i = 0; i < LANES; i++) {
+        start_lane(&f, &lanes[i], first[i], first[i + 1] - first[i]);
+    }
+    for (int k = 0; k <= 2; k++) {
+        assert_int_equal(ls_plan_n_meetings(lanes[0].plan), 2);
+        for (int i = 0; i < LANES; i++) {
+            ls_plan_run_segment(lanes[i].plan, k, &lanes[i].run, NULL, NULL);
+        }
+        if (k < 2) {
+            meet(lanes, k);
+        }
+    }
+    const float *output = ls_plan_output(f.plan, 0), *gradient = ls_plan_input_gradient(f.plan, 0);
+    size_t sample = f.n_out / (size_t)f.n_samples;
+    for (int i = 0; i < LANES; i++) {
+        for (size_t j = 0; j < sample * (size_t)lanes[i].count; j++) {
+            size_t at = sample * (size_t)lanes[i].first + j;
+            assert_true(fabsf(ls_plan_output(lanes[i].plan, 0)[j] - output[at]) < 1e-5f);
+            assert_true(fabsf(ls_plan_input_gradient(lanes[i].plan, 0)[j] - gradient[at]) < 1e-6f);
+        }
+        assert_true(fabs(ls_plan_sums(lanes[i].plan)[1] - (double)lanes[i].count) < 1e-9);
+    }
+    for (int w = 0; w < f.model.n_weights; w++) { /* moving statistics among them */
+        for (size_t j = 0; j < f.n_weight[w]; j++) {
+            size_t at = f.arena->slot[w].offset + j;
+            float sum = lanes[0].gradients[at] + lanes[1].gradients[at] + lanes[2].gradients[at];
+            assert_true(fabsf(sum - f.gradients[at]) < 1e-5f);
+        }
+    }
+    for (int i = 0; i < LANES; i++) {
+        ls_plan_destroy(lanes[i].plan);
+        free(lanes[i].memory);
+        free(lanes[i].gradients);
+    }
+    fx_release(&f);
+}
+
+static void test_lanes_that_meet(void **state) {
+    (void)state;
+    bn_case c = last_axis(fx_shape(3, 4, 3, 5));
+    c.attr.unbiased = true;
+    check_lanes(&c);
+    c.relu = true;
+    check_lanes(&c);
+    c.attr.axis = 1;
+    check_lanes(&c);
+    c = last_axis(fx_shape(3, 16, 16, 40)); /* several parts */
+    check_lanes(&c);
+    c = last_axis(fx_shape(1, 1500)); /* several tiles */
+    c.relu = true;
+    check_lanes(&c);
+}
+
+/* A mean of thousands of deviations: the variance is that of the numbers nevertheless. */
+static void test_far_from_zero(void **state) {
+    (void)state;
+    fixture f;
+    bn_case c = last_axis(fx_shape(2, 6, 4));
+    c.attr.sync = true;
+    build(&f, &c, 16);
+    f.cut = true;
+    f.low = 4000;
+    f.high = 4001;
+    fx_run(&f);
+    for (size_t k = 0; k < 4; k++) {
+        double mean, var, got = f.gradients[f.arena->slot[3].offset + k];
+        statistics(&f, &c, f.in[0], k, &mean, &var);
+        assert_true(fabs(got - var) < 1e-6 * var);
+    }
+    fx_release(&f);
+}
+
 static void test_bfloat16(void **state) {
     (void)state;
     if (!ls_dnn_has_bf16()) {
@@ -189,6 +329,8 @@ int main(void) {
         cmocka_unit_test(test_first_axis),
         cmocka_unit_test(test_without_scale_or_center),
         cmocka_unit_test(test_frozen),
+        cmocka_unit_test(test_lanes_that_meet),
+        cmocka_unit_test(test_far_from_zero),
         cmocka_unit_test(test_bfloat16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
