@@ -139,7 +139,14 @@ static ls_status scheduler_parse(ls_callback *base, ls_json config, double learn
     }
     ls_schedule constant = {.initial = learning_rate};
     cb->schedule = constant;
-    return ls_json_present(schedule) ? ls_schedule_parse(schedule, learning_rate, &cb->schedule, err) : LS_OK;
+    if (ls_json_present(schedule)) {
+        LS_TRY(ls_schedule_parse(schedule, learning_rate, &cb->schedule, err));
+    }
+    if (ls_schedule_needs_run(&cb->schedule)) {
+        return ls_json_fail(
+            schedule, err, "WarmUp stands as the optimizer's learning_rate; this callback has a \"warmup\" of its own");
+    }
+    return LS_OK;
 }
 
 static double scheduled_rate(const scheduler *cb, double i) {

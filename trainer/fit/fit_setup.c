@@ -368,6 +368,9 @@ ls_status ls_fit_setup(ls_fit *f, ls_err *err) {
     LS_TRY(ls_fit_load_plugins(f, f->job.plugins, f->job.folder, err));
     LS_TRY(ls_fit_build_model(f, err));
     LS_TRY(ls_team_agree(f->team, open_data(f, err), err));
+    if (ls_schedule_needs_run(&f->schedule)) {
+        ls_schedule_set_run(&f->schedule, (double)f->job.batch_size, (double)f->steps);
+    }
     LS_TRY(create_engine(f, err));
     if (!f->request->resume) {
         LS_TRY(take_weights(f, err));

@@ -160,6 +160,53 @@ static ls_status parse_step(ls_schedule *s, ls_json config, ls_err *err) {
     return LS_OK;
 }
 
+static ls_status parse_warmup(ls_schedule *s, ls_json config, ls_err *err) {
+    static const char *const units[] = {"step", "epoch"};
+    ls_json inner = ls_json_member(config, "schedule");
+    int unit = 0;
+    s->warmup_start = NAN;
+    s->scale = s->steps = 1;
+    LS_TRY(ls_json_get_choice(config, "per", units, 2, &unit, err));
+    s->per_epoch = unit == 1;
+    LS_TRY(need(config, "warmup", 0, &s->warmup, err));
+    LS_TRY(ls_json_get_double(config, "warmup_start", 0, 1e300, &s->warmup_start, err));
+    if (ls_json_present(ls_json_member(config, "reference_batch_size"))) {
+        LS_TRY(ls_json_get_double(config, "reference_batch_size", 1, 1e300, &s->reference, err));
+    }
+    if (ls_json_present(inner)) {
+        ls_schedule *of = s->inner = ls_xcalloc(1, sizeof *of);
+        LS_TRY(ls_schedule_parse(inner, s->initial, of, err));
+        if (ls_schedule_needs_run(of)) {
+            return ls_json_fail(inner, err, "a WarmUp inside another says nothing; leave one of them out");
+        }
+    } else if (isnan(s->initial)) {
+        return ls_json_fail(config, err, "\"initial_learning_rate\" is missing, or a \"schedule\" that has it");
+    }
+    return LS_OK;
+}
+
+static double warmup_rate(const ls_schedule *s, double i) {
+    const double x = i / s->steps, at = fmax(x, s->warmup);
+    const double rate = s->scale * (s->inner != NULL ? ls_schedule_rate(s->inner, at) : s->initial);
+    if (x >= s->warmup) {
+        return rate;
+    }
+    double start = s->warmup_start;
+    if (isnan(start)) {
+        start = s->reference == 0 ? 0 : s->inner != NULL ? ls_schedule_rate(s->inner, 0) : s->initial;
+    }
+    return start + (rate - start) * (x / s->warmup);
+}
+
+bool ls_schedule_needs_run(const ls_schedule *s) {
+    return s->class_ != NULL && s->class_->rate == warmup_rate;
+}
+
+void ls_schedule_set_run(ls_schedule *s, double batch_size, double steps_per_epoch) {
+    s->scale = s->reference > 0 ? batch_size / s->reference : 1;
+    s->steps = s->per_epoch ? steps_per_epoch : 1;
+}
+
 static double table_rate(const ls_schedule *s, double i) {
     double rate = s->initial;
     for (int k = 0; k < s->n_points && s->at[k] <= i; k++) {
@@ -176,6 +223,7 @@ static const ls_schedule_class classes[] = {
     {"CosineDecayRestarts", {"first_decay_steps", "t_mul", "m_mul", "alpha"}, parse_restarts, restarts_rate},
     {"PiecewiseConstantDecay", {"boundaries", "values"}, parse_piecewise, piecewise_rate},
     {"StepDecay", {"every", "drop"}, parse_step, exponential_rate},
+    {"WarmUp", {"schedule", "warmup", "warmup_start", "per", "reference_batch_size"}, parse_warmup, warmup_rate},
 };
 enum { N_CLASSES = sizeof classes / sizeof classes[0] };
 static const ls_schedule_class table_class = {"table", {NULL}, NULL, table_rate};
@@ -237,7 +285,7 @@ static ls_status parse_class(ls_schedule *s, ls_json at, ls_err *err) {
     }
     LS_TRY(ls_json_only_keys(config, keys, n_keys, err));
     LS_TRY(ls_json_get_double(config, "initial_learning_rate", 0, 1e300, &s->initial, err));
-    if (isnan(s->initial) && s->class_->rate != piecewise_rate) {
+    if (isnan(s->initial) && s->class_->rate != piecewise_rate && s->class_->rate != warmup_rate) {
         return ls_json_fail(config, err, "\"initial_learning_rate\" is missing");
     }
     return s->class_->parse(s, config, err);
@@ -257,6 +305,10 @@ ls_status ls_schedule_parse(ls_json at, double initial, ls_schedule *out, ls_err
 }
 
 void ls_schedule_release(ls_schedule *s) {
+    if (s->inner != NULL) {
+        ls_schedule_release(s->inner);
+        free(s->inner);
+    }
     free(s->at);
     free(s->rate);
     *s = (ls_schedule){0};

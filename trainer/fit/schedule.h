@@ -12,10 +12,14 @@
  *   CosineDecayRestarts     the same, begun again after first_decay_steps, then t_mul times as long ...
  *   PiecewiseConstantDecay  values[k] while i <= boundaries[k]
  *   StepDecay               r0 * drop ^ floor(i / every)
- *   table {"0": 0.1, "10": 0.01}   the rate from that index on; before the first index, r0
+ *   WarmUp                  for large batches: k * s(x), s being "schedule" (r0 when there is none), k the batch size
+ * over "reference_batch_size" (1 without it); over the first "warmup" it rises in a line from "warmup_start" (s(0)
+ * where there is a reference, else 0). x counts steps or, with "per": "epoch", epochs with their fractions. The
+ * optimizer's only table {"0": 0.1, "10": 0.01}   the rate from that index on; before the first index, r0
  *
  * r0 is initial_learning_rate, which may be left out in a callback: then it is the optimizer's.
- * Source  https://keras.io/2.15/api/optimizers/learning_rate_schedules/ (StepDecay and the table are Lockstep's).
+ * Source  https://keras.io/2.15/api/optimizers/learning_rate_schedules/ (StepDecay, WarmUp and the table are
+ *         Lockstep's); WarmUp: Goyal et al., Accurate, Large Minibatch SGD, 2017, sections 2.1 and 2.2.
  */
 #ifndef LS_FIT_SCHEDULE_H
 #define LS_FIT_SCHEDULE_H
@@ -32,6 +36,11 @@ typedef struct ls_schedule {
     double warmup_target, warmup_steps;
     double t_mul, m_mul;
     bool staircase, cycle, has_warmup_target;
+    struct ls_schedule *inner;   /* WarmUp's; NULL: none */
+    double warmup, warmup_start; /* warmup_start NAN: not given */
+    double reference, scale;     /* reference batch size, 0: none; scale: k */
+    double steps;                /* an epoch, where x counts epochs; else 1 */
+    bool per_epoch;
     int n_points; /* PiecewiseConstantDecay, table */
     double *at;   /* [n_points] boundaries / indexes, increasing */
     double *rate; /* [n_points + 1] / [n_points] */
@@ -41,6 +50,11 @@ typedef struct ls_schedule {
  * success the caller releases *out. LS_EINPUT. */
 ls_status ls_schedule_parse(ls_json at, double initial, ls_schedule *out, ls_err *err) LS_MUST_CHECK;
 void ls_schedule_release(ls_schedule *s);
+
+/* What WarmUp has to know of the run. Whether it does: without this call it takes the batch for the reference, and
+ * steps for epochs. */
+bool ls_schedule_needs_run(const ls_schedule *s);
+void ls_schedule_set_run(ls_schedule *s, double batch_size, double steps_per_epoch);
 
 /* The rate at index i >= 0. Pure. */
 double ls_schedule_rate(const ls_schedule *s, double i);

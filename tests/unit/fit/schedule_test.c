@@ -81,6 +81,37 @@ static void lockstep_schedules(void **state) {
     EXPECT("{\"class_name\":\"InverseTimeDecay\",\"config\":{\"decay_rate\":0.25}}", 0, 0.5, 4, 0.25);
 }
 
+/* The recipe of large batches: batch 2048, so 8 times the rate, over 5 epochs of 10 steps, then drops at 30 and 60. */
+static void warm_up(void **state) {
+    (void)state;
+    ls_schedule s = made(
+        "{\"class_name\":\"WarmUp\",\"config\":{\"reference_batch_size\":256,\"warmup\":5,\"per\":\"epoch\","
+        "\"schedule\":{\"class_name\":\"StepDecay\",\"config\":{\"initial_learning_rate\":0.1,\"every\":30,"
+        "\"drop\":0.1}}}}");
+    assert_true(ls_schedule_needs_run(&s));
+    ls_schedule_set_run(&s, 2048, 10);
+    static const double rates[][2] = {{0, 0.1},   {25, 0.45},  {49, 0.786}, {50, 0.8},
+                                      {299, 0.8}, {300, 0.08}, {599, 0.08}, {600, 0.008}};
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        assert_true(fabs(ls_schedule_rate(&s, rates[i][0]) - rates[i][1]) < 1e-12);
+    }
+    ls_schedule_release(&s);
+    s = made(
+        "{\"class_name\":\"WarmUp\",\"config\":{\"warmup\":4,\"reference_batch_size\":32,\"warmup_start\":0.2,"
+        "\"schedule\":{\"class_name\":\"CosineDecay\",\"config\":{\"decay_steps\":8}}}}"); /* of 0.5 */
+    ls_schedule_set_run(&s, 64, 1000);
+    assert_true(fabs(ls_schedule_rate(&s, 0) - 0.2) < 1e-12);
+    assert_true(fabs(ls_schedule_rate(&s, 2) - 0.35) < 1e-12); /* towards the cosine at 4 */
+    assert_true(fabs(ls_schedule_rate(&s, 4) - 0.5) < 1e-12);
+    assert_true(fabs(ls_schedule_rate(&s, 8)) < 1e-12);
+    ls_schedule_release(&s);
+    EXPECT("{\"class_name\":\"WarmUp\",\"config\":{\"warmup\":4}}", 0, 0, 1, 0.125, 4, 0.5, 9, 0.5);
+    EXPECT("{\"class_name\":\"WarmUp\",\"config\":{\"warmup\":0,\"initial_learning_rate\":2}}", 0, 2, 1, 2);
+    s = made("{\"class_name\":\"StepDecay\",\"config\":{\"every\":3,\"drop\":0.1}}");
+    assert_false(ls_schedule_needs_run(&s));
+    ls_schedule_release(&s);
+}
+
 static void expect_error(const char *text, double initial, const char *message) {
     ls_json_doc doc;
     ls_schedule s;
@@ -101,6 +132,13 @@ static void errors(void **state) {
                  "s.json:1: config: \"initial_learning_rate\" is missing");
     expect_error("{\"class_name\":\"StepDecay\",\"config\":{\"evry\":1}}", 1,
                  "s.json:1: config.evry: unknown key; did you mean \"every\"?");
+    expect_error("{\"class_name\":\"WarmUp\",\"config\":{}}", 1, "s.json:1: config: \"warmup\" is missing");
+    expect_error("{\"class_name\":\"WarmUp\",\"config\":{\"warmup\":1}}", NAN,
+                 "s.json:1: config: \"initial_learning_rate\" is missing, or a \"schedule\" that has it");
+    expect_error(
+        "{\"class_name\":\"WarmUp\",\"config\":{\"warmup\":1,\"schedule\":{\"class_name\":\"WarmUp\",\"config\":"
+        "{\"warmup\":2}}}}",
+        1, "s.json:1: config.schedule: a WarmUp inside another says nothing; leave one of them out");
     expect_error("{\"1.5\": 0.1}", 1,
                  "s.json:1: 1.5: expected a table such as {\"0\": 0.1, \"10\": 0.01}, or an object with class_name; "
                  "\"1.5\" is not a whole number from 0");
@@ -111,6 +149,7 @@ static void errors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(warm_up),
         cmocka_unit_test(keras_schedules),
         cmocka_unit_test(lockstep_schedules),
         cmocka_unit_test(errors),
