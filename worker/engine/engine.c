@@ -366,49 +366,15 @@ static void make_contexts(ls_engine *e) {
     }
 }
 
-static void note_meetings(ls_engine *e, const ls_plan *p, bool training) {
-    int n = e->n_meet[training] = ls_plan_n_meetings(p);
-    e->meet[training] = ls_xcalloc((size_t)n + 1, sizeof(size_t));
-    for (int k = 0; k < n; k++) {
-        ls_plan_meeting(p, k, &e->meet[training][k]);
-    }
-}
-
 /* Every rank must know where lanes meet, whether it has lanes or not. */
 static ls_status find_meetings(ls_engine *e, ls_err *err) {
-    note_meetings(e, e->contexts[0].plans[0]->plan, !e->options.inference);
+    ls_engine_note_meetings(e, e->contexts[0].plans[0]->plan, !e->options.inference);
     if (!e->options.inference && e->n_meet[true] > 0) {
         int64_t largest = (e->options.eval_batch + e->n_lanes - 1) / e->n_lanes;
         LS_TRY(add_plan(e, &e->contexts[0], largest, false, err));
-        note_meetings(e, e->contexts[0].plans[1]->plan, false);
+        ls_engine_note_meetings(e, e->contexts[0].plans[1]->plan, false);
     }
     return LS_OK;
-}
-
-static void poll_reducer(void *context) {
-    ls_reducer_poll(((ls_engine *)context)->reducer);
-}
-
-static ls_status make_meeting(ls_engine *e, ls_err *err) {
-    if (!ls_engine_meets(e)) {
-        return LS_OK;
-    }
-    int n = 0;
-    size_t *sizes = ls_xcalloc((size_t)(e->n_meet[0] + e->n_meet[1]), sizeof *sizes);
-    for (int training = 0; training < 2; training++) {
-        for (int k = 0, i; k < e->n_meet[training]; k++) {
-            for (i = 0; i < n && sizes[i] != e->meet[training][k]; i++) {
-            }
-            sizes[i] = e->meet[training][k];
-            n += i == n;
-        }
-    }
-    e->meet_values = ls_xcalloc((size_t)(e->lane_last - e->lane_first), sizeof *e->meet_values);
-    ls_meeting_options o = {
-        .n_lanes = e->n_lanes, .n_sizes = n, .sizes = sizes, .meanwhile = poll_reducer, .context = e};
-    ls_status s = ls_meeting_create(&e->meeting, e->team, &o, err);
-    free(sizes);
-    return s;
 }
 
 /* Everything up to the first collective call that needs memory; local, so that its status can be agreed on. */
@@ -443,7 +409,7 @@ static void make_states(ls_engine *e) {
 static ls_status create(ls_engine *e, ls_err *err) {
     LS_TRY(ls_team_agree(e->team, prepare_local(e, err), err));
     LS_TRY(make_reducer(e, err));
-    LS_TRY(make_meeting(e, err));
+    LS_TRY(ls_engine_make_meeting(e, err));
     LS_TRY(ls_team_agree(e->team, make_plans(e, err), err));
     set_initial_weights(e);
     ls_engine_tune_begin(e);

@@ -1,4 +1,5 @@
-/* The inside of the engine, shared by engine.c (making), engine_step.c (steps) and engine_update.c (what owners do). */
+/* The inside of the engine, shared by engine.c (making), engine_meet.c, engine_step.c (steps) and engine_update.c (what
+ * owners do). */
 #ifndef LS_WORKER_ENGINE_INTERNAL_H
 #define LS_WORKER_ENGINE_INTERNAL_H
 
@@ -147,6 +148,10 @@ void ls_engine_constrain(ls_engine *e);
 static inline bool ls_engine_meets(const ls_engine *e) {
     return e->n_meet[0] + e->n_meet[1] > 0;
 }
+
+/* engine_meet.c: what meetings a plan has; then, collective, what it takes to hold them. */
+void ls_engine_note_meetings(ls_engine *e, const ls_plan *p, bool training);
+ls_status ls_engine_make_meeting(ls_engine *e, ls_err *err) LS_MUST_CHECK;
 
 /* Samples [first, last) of lane `lane` when n samples are cut into n_lanes. */
 static inline size_t ls_engine_cut(size_t n, int n_lanes, int lane) {
