@@ -26,13 +26,7 @@ typedef struct sizes {
 
 /* Bytes of the transformed patches of a block: what leaves room for weights and results in a second-level cache of
  * 1 MiB. */
-#ifdef WINO_TUNE
-size_t wino_apply_block = 250 << 10, wino_gradient_block = 600 << 10;
-#define APPLY_BLOCK wino_apply_block
-#define GRADIENT_BLOCK wino_gradient_block
-#else
 enum { APPLY_BLOCK = 250 << 10, GRADIENT_BLOCK = 600 << 10 };
-#endif
 
 static sizes measure(const ls_wino *w, size_t target) {
     size_t width = (size_t)w->kernels->width;
@@ -275,13 +269,25 @@ void ls_wino_apply(const ls_wino *w, int n_threads, const void *src, const float
 
 /* ---- gradient of the weights ---- */
 
+/* Few tiles are one block, and what a panel sums up can be brought back while it is in the cache. */
+static sizes measure_gradient(const ls_wino *w) {
+    enum { FEW = 64 };
+    sizes s = measure(w, GRADIENT_BLOCK);
+    if (s.n_tiles <= FEW) {
+        s.block = s.n_tiles;
+        s.place = s.block * s.lda + GAP;
+        s.panel_place = s.block * s.panel + GAP;
+    }
+    return s;
+}
+
 typedef struct gradient_work {
     const ls_wino *w;
     sizes s;
     image src, ddst;
     float *patches;  /* [place][block][lda] */
     float *tiles;    /* [panel][place][block][2V]: gradients of the outputs; a panel each thread at a time */
-    float *sums;     /* [panel][place][padded_c][2V] */
+    float *sums;     /* [panel][place][padded_c][2V], of all panels or of one a thread */
     float *bias_sum; /* [panel][2V] */
     char *zeros;
     float *dweights, *dbias;
@@ -296,7 +302,7 @@ static void patches_range(void *context, size_t begin, size_t end) {
     }
 }
 
-static void gradient_panel(const gradient_work *j, size_t p, float *tiles) {
+static void gradient_panel(const gradient_work *j, size_t p, float *tiles, float *sums) {
     const sizes *s = &j->s;
     const ls_wino_kernels *kernels = j->w->kernels;
     float bias[2 * WIDEST] = {0};
@@ -310,32 +316,38 @@ static void gradient_panel(const gradient_work *j, size_t p, float *tiles) {
     for (size_t i = 0; i < s->panel; i++) {
         j->bias_sum[c + i] += bias[i];
     }
-    float *sums = j->sums + p * LS_WINO_PLACES * s->sum_place;
     for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->sum_place) {
         kernels->product_t(s->padded_c, j->n, s->panel, j->patches + place * s->place, s->lda,
                            tiles + place * s->panel_place, sums, j->first > 0);
     }
 }
 
-static void gradient_slices(void *context, size_t begin, size_t end) {
-    const gradient_work *j = context;
-    for (size_t i = begin; i < end; i++) {
-        for (size_t p = i; p < j->s.n_panels; p += j->n_slices) {
-            gradient_panel(j, p, j->tiles + i * LS_WINO_PLACES * j->s.panel_place);
+/* The gradients of a panel's kernels. */
+static void finish_panel(const gradient_work *j, size_t p, const float *sums) {
+    const sizes *s = &j->s;
+    size_t width = (size_t)j->w->kernels->width;
+    for (size_t k = 0; k < s->in_c; k++, sums += s->panel) {
+        for (size_t i = 0; i < s->panel && p * s->panel + i < s->out_c; i += width) {
+            size_t o = p * s->panel + i, n = s->out_c - o < width ? s->out_c - o : width;
+            j->w->kernels->dweights(sums + i, s->sum_place, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
         }
     }
 }
 
-static void dweights_range(void *context, size_t begin, size_t end) {
+static bool one_block(const sizes *s) {
+    return s->n_tiles <= s->block;
+}
+
+/* Every n_slices-th panel belongs to a slice; with one block, a slice's panels use the same memory. */
+static void gradient_slices(void *context, size_t begin, size_t end) {
     const gradient_work *j = context;
-    const sizes *s = &j->s;
-    size_t width = (size_t)j->w->kernels->width;
-    for (size_t p = begin; p < end; p++) {
-        const float *from = j->sums + p * LS_WINO_PLACES * s->sum_place;
-        for (size_t k = 0; k < s->in_c; k++, from += s->panel) {
-            for (size_t i = 0; i < s->panel && p * s->panel + i < s->out_c; i += width) {
-                size_t o = p * s->panel + i, n = s->out_c - o < width ? s->out_c - o : width;
-                j->w->kernels->dweights(from + i, s->sum_place, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
+    size_t each = LS_WINO_PLACES * j->s.sum_place;
+    for (size_t i = begin; i < end; i++) {
+        for (size_t p = i; p < j->s.n_panels; p += j->n_slices) {
+            float *sums = j->sums + (one_block(&j->s) ? i : p) * each;
+            gradient_panel(j, p, j->tiles + i * LS_WINO_PLACES * j->s.panel_place, sums);
+            if (j->first + j->n == j->s.n_tiles) {
+                finish_panel(j, p, sums);
             }
         }
     }
@@ -346,13 +358,14 @@ typedef struct gradient_memory {
 } gradient_memory;
 
 static gradient_memory gradient_sizes(const sizes *s, int n_threads) {
-    return (gradient_memory){LS_WINO_PLACES * s->place, (size_t)n_threads * LS_WINO_PLACES * s->panel_place,
-                             s->n_panels * LS_WINO_PLACES * s->sum_place, s->n_panels * s->panel,
+    size_t slices = (size_t)n_threads, panels = one_block(s) && slices < s->n_panels ? slices : s->n_panels;
+    return (gradient_memory){LS_WINO_PLACES * s->place, slices * LS_WINO_PLACES * s->panel_place,
+                             panels * LS_WINO_PLACES * s->sum_place, s->n_panels * s->panel,
                              beyond_bytes(s) / sizeof(float)};
 }
 
 size_t ls_wino_gradient_bytes(const ls_wino *w, int n_threads) {
-    sizes s = measure(w, GRADIENT_BLOCK);
+    sizes s = measure_gradient(w);
     gradient_memory m = gradient_sizes(&s, n_threads);
     return (m.patches + m.tiles + m.sums + m.bias + m.zeros) * sizeof(float);
 }
@@ -361,7 +374,7 @@ void ls_wino_gradient(const ls_wino *w, int n_threads, const void *src, const vo
                       void *scratch) {
     size_t elem = ls_dtype_bytes(w->dtype);
     gradient_work j = {.w = w,
-                       .s = measure(w, GRADIENT_BLOCK),
+                       .s = measure_gradient(w),
                        .src = {src, w->in_h, w->in_w, w->in_c, elem},
                        .ddst = {ddst, w->out_h, w->out_w, w->out_c, elem},
                        .dweights = dweights,
@@ -378,7 +391,6 @@ void ls_wino_gradient(const ls_wino *w, int n_threads, const void *src, const vo
         ls_ops_parallel(n_threads, j.n, (j.n + j.n_slices - 1) / j.n_slices, patches_range, &j);
         ls_ops_parallel(n_threads, j.n_slices, 1, gradient_slices, &j);
     }
-    ls_ops_parallel(n_threads, j.s.n_panels, 1, dweights_range, &j);
     if (dbias != NULL) {
         memcpy(dbias, j.bias_sum, j.s.out_c * sizeof *dbias);
     }
