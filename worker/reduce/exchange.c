@@ -8,6 +8,7 @@
 #include "worker/reduce/team_private.h"
 
 enum { NO_TAG = 32767 }; /* that no message has; the largest that every MPI allows */
+enum { RECEIVED = 1 };   /* a length that no message has: they are whole units */
 
 /* A message whose length is known only when it starts. */
 typedef struct {
@@ -21,7 +22,9 @@ struct ls_exchange {
     MPI_Request *requests; /* (n) persistent */
     bool *active;          /* (n) */
     loose *loose;          /* (n) */
-    int n, cap, cap_active, cap_loose;
+    size_t *outgoing;      /* (n) bytes, or RECEIVED */
+    int n, cap, cap_active, cap_loose, cap_outgoing;
+    uint64_t n_sent, bytes_sent;
 };
 
 ls_exchange *ls_exchange_create(ls_team *team) {
@@ -52,6 +55,7 @@ void ls_exchange_destroy(ls_exchange *x) {
     free(x->requests);
     free(x->active);
     free(x->loose);
+    free(x->outgoing);
     free(x);
 }
 
@@ -65,8 +69,9 @@ static int valid(int tag) {
     return tag;
 }
 
-static int append(ls_exchange *x, MPI_Request request) {
-    int n = x->n, m = x->n;
+static int append(ls_exchange *x, MPI_Request request, size_t outgoing) {
+    int n = x->n, m = x->n, k = x->n;
+    LS_PUSH(x->outgoing, k, x->cap_outgoing, outgoing);
     LS_PUSH(x->loose, m, x->cap_loose, ((loose){0}));
     LS_PUSH(x->active, n, x->cap_active, false);
     LS_PUSH(x->requests, x->n, x->cap, request);
@@ -76,17 +81,17 @@ static int append(ls_exchange *x, MPI_Request request) {
 int ls_exchange_send(ls_exchange *x, int peer, int tag, const void *bytes, size_t n_bytes) {
     MPI_Request request;
     MPI_Send_init(bytes, units(n_bytes), x->unit, peer, valid(tag), x->comm, &request);
-    return append(x, request);
+    return append(x, request, n_bytes);
 }
 
 int ls_exchange_receive(ls_exchange *x, int peer, int tag, void *bytes, size_t n_bytes) {
     MPI_Request request;
     MPI_Recv_init(bytes, units(n_bytes), x->unit, peer, valid(tag), x->comm, &request);
-    return append(x, request);
+    return append(x, request, RECEIVED);
 }
 
 int ls_exchange_send_some(ls_exchange *x, int peer, int tag, const void *bytes) {
-    int message = append(x, MPI_REQUEST_NULL);
+    int message = append(x, MPI_REQUEST_NULL, 0);
     x->loose[message] = (loose){bytes, peer, valid(tag)};
     return message;
 }
@@ -96,12 +101,23 @@ void ls_exchange_start_some(ls_exchange *x, int message, size_t n_bytes) {
     LS_ASSERT(!x->active[message] && l->bytes != NULL);
     MPI_Isend(l->bytes, units(n_bytes), x->unit, l->peer, l->tag, x->comm, &x->requests[message]);
     x->active[message] = true;
+    x->n_sent++;
+    x->bytes_sent += n_bytes;
 }
 
 void ls_exchange_start(ls_exchange *x, int message) {
     LS_ASSERT(!x->active[message]);
     MPI_Start(&x->requests[message]);
     x->active[message] = true;
+    if (x->outgoing[message] != RECEIVED) {
+        x->n_sent++;
+        x->bytes_sent += x->outgoing[message];
+    }
+}
+
+void ls_exchange_sent(const ls_exchange *x, uint64_t *n_messages, uint64_t *n_bytes) {
+    *n_messages += x->n_sent;
+    *n_bytes += x->bytes_sent;
 }
 
 bool ls_exchange_done(ls_exchange *x, int message) {

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "worker/reduce/team.h"
 
@@ -33,6 +34,9 @@ void ls_exchange_start_some(ls_exchange *x, int message, size_t n_bytes);
 
 /* Local: forgets all messages, none of which may be under way. The next one is number 0 again. */
 void ls_exchange_clear(ls_exchange *x);
+
+/* Adds up how many messages this exchange has let begin to send, and their bytes, since it was created. */
+void ls_exchange_sent(const ls_exchange *x, uint64_t *n_messages, uint64_t *n_bytes);
 
 /* Lets the message begin; the bytes must then be left alone until it is done. */
 void ls_exchange_start(ls_exchange *x, int message);

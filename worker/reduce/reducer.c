@@ -115,6 +115,11 @@ float *ls_reducer_gradient(ls_reducer *r, int i) {
 const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r) {
     return &r->schedule;
 }
+void ls_reducer_sent(const ls_reducer *r, uint64_t *n_messages, uint64_t *n_bytes) {
+    *n_messages = *n_bytes = 0;
+    ls_exchange_sent(r->slices, n_messages, n_bytes);
+    ls_exchange_sent(r->mail, n_messages, n_bytes);
+}
 size_t ls_reducer_shared_bytes(const ls_reducer *r) {
     return r->shared.n_bytes;
 }

@@ -158,4 +158,7 @@ typedef struct ls_reducer_times {
 ls_reducer_times ls_reducer_take_times(ls_reducer *r);
 ls_reducer_times ls_reducer_see_times(const ls_reducer *r); /* without starting anew */
 
+/* Messages that this rank has sent to other nodes in steps and verdicts since the reducer was made, and their bytes. */
+void ls_reducer_sent(const ls_reducer *r, uint64_t *n_messages, uint64_t *n_bytes);
+
 #endif
