@@ -1,4 +1,5 @@
 /* Adding: slices piece by piece, from this node's gradient slots and from what was received; steps c and d. */
+#include <omp.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -35,10 +36,11 @@ static void some_pieces(ls_reducer *r, ls_work *w, const ls_slice *s, void *item
     }
 }
 
-/* Calls `one` for every piece of a slice, by all threads where it is worth while. */
+/* Calls `one` for every piece of a slice, by all threads where it is worth while. Between operators of lanes that run
+ * side by side the threads are busy: libgomp would give a region there one thread, and take its team from the heap. */
 static void each_piece_now(ls_reducer *r, const ls_slice *s, void *item, piece_work one) {
     size_t pieces = ls_reducer_n_pieces(r, s), parts = (size_t)r->o.n_threads;
-    if (parts == 1 || pieces < 2 * parts) {
+    if (parts == 1 || pieces < 2 * parts || omp_in_parallel()) {
         some_pieces(r, &r->work[0], s, item, one, 0, pieces);
         return;
     }
