@@ -19,6 +19,8 @@
  *   thread's end   destructors of C++ objects run first, then that of the key, which empties the lists and closes them:
  *                  what later destructors free goes to the heap. A new thread's lists are zeroed by the C library.
  *   fork           the child has the lists of the thread that forked; those of the other threads are lost to it.
+ *   spares         what malloc must give comes with a second block for the list: a list that once ran empty, where a
+ *                  smaller object took a block one step too large, has one more from then on.
  *   before start   until the engine is made nothing is kept, so a program that never uses oneDNN sees plain malloc.
  *   no memory      C cannot throw: the process ends with a message, as after every failed allocation here. That holds
  *                  for nothrow as well; oneDNN's tensors and kernels do not come from operator new.
@@ -71,6 +73,8 @@ void ls_dnn_keep_small_objects(void) {
     atomic_store_explicit(&keeping, made, memory_order_release);
 }
 
+void _ZdlPv(void *p);
+
 /* operator new */
 void *_Znwm(size_t n_bytes) {
     size_t size = n_bytes;
@@ -91,6 +95,9 @@ void *_Znwm(size_t n_bytes) {
     if (p == NULL) {
         fprintf(stderr, "lockstep: out of memory (%zu bytes for oneDNN)\n", n_bytes);
         abort();
+    }
+    if (size <= LARGEST && atomic_load_explicit(&keeping, memory_order_acquire)) {
+        _ZdlPv(malloc(size));
     }
     return p;
 }
