@@ -28,15 +28,12 @@ static inline float ls_bits_f32(int32_t bits) {
     return f;
 }
 
-/* exp(x); 0 below -104, infinity above 88.8. */
-static inline float ls_expf(float x) {
-    x = x > 89.0f ? 89.0f : x;
-    x = x < -104.0f ? -104.0f : x;
+/* exp(x) = 2^n times what is returned, in [0.7, 1.42]. */
+static inline float ls_exp_parts(float x, int32_t *n) {
     const float round = 12582912.0f; /* 1.5 * 2^23: the sum's low bits are the nearest integer */
     float shifted = ls_fmaf(x, 1.44269504088896341f, round);
-    int32_t n;
-    memcpy(&n, &shifted, sizeof n);
-    n -= 0x4B400000;
+    memcpy(n, &shifted, sizeof *n);
+    *n -= 0x4B400000;
     float k = shifted - round;
     float r = ls_fmaf(k, 2.12194440e-4f, ls_fmaf(k, -0.693359375f, x));
     float q = 1.9875691500e-4f;
@@ -45,7 +42,15 @@ static inline float ls_expf(float x) {
     q = ls_fmaf(q, r, 4.1665795894e-2f);
     q = ls_fmaf(q, r, 1.6666665459e-1f);
     q = ls_fmaf(q, r, 5.0000001201e-1f);
-    float e = ls_fmaf(q, r * r, r) + 1.0f;
+    return ls_fmaf(q, r * r, r) + 1.0f;
+}
+
+/* exp(x); 0 below -104, infinity above 88.8. */
+static inline float ls_expf(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.0f ? -104.0f : x;
+    int32_t n;
+    float e = ls_exp_parts(x, &n);
     int32_t half = n >> 1; /* 2^n in two steps, so that denormal results come out right */
     return e * ls_bits_f32((int32_t)((uint32_t)(half + 127) << 23)) *
            ls_bits_f32((int32_t)((uint32_t)(n - half + 127) << 23));
@@ -55,20 +60,9 @@ static inline float ls_expf(float x) {
 static inline float ls_expf_normal(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -87.0f ? -87.0f : x;
-    const float round = 12582912.0f;
-    float shifted = ls_fmaf(x, 1.44269504088896341f, round);
     int32_t n;
-    memcpy(&n, &shifted, sizeof n);
-    float k = shifted - round;
-    float r = ls_fmaf(k, 2.12194440e-4f, ls_fmaf(k, -0.693359375f, x));
-    float q = 1.9875691500e-4f;
-    q = ls_fmaf(q, r, 1.3981999507e-3f);
-    q = ls_fmaf(q, r, 8.3334519073e-3f);
-    q = ls_fmaf(q, r, 4.1665795894e-2f);
-    q = ls_fmaf(q, r, 1.6666665459e-1f);
-    q = ls_fmaf(q, r, 5.0000001201e-1f);
-    float e = ls_fmaf(q, r * r, r) + 1.0f;
-    return e * ls_bits_f32((int32_t)((uint32_t)(n - 0x4B400000 + 127) << 23));
+    float e = ls_exp_parts(x, &n);
+    return e * ls_bits_f32((int32_t)((uint32_t)(n + 127) << 23));
 }
 
 /* exp(x) - 1 for x <= 0; small x keep their relative precision. */
