@@ -13,16 +13,16 @@
 
 static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
-    "                [--loss NAME] [--lanes L] [--threads T] [--bucket-kb K] [--convolution auto|direct]\n"
-    "                [--wire float32|bfloat16] [--dense] [--plugin FILE.so]... [--profile]\n"
+    "                [--loss NAME] [--lanes L | --accumulate K] [--threads T] [--bucket-kb K] [--plugin FILE.so]...\n"
+    "                [--convolution auto|direct] [--wire float32|bfloat16] [--dense] [--profile]\n"
     "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n"
-    "--wire: as what gradients go between nodes. --dense: all rows of embedding tables are reduced, not just those\n"
-    "that were used. --profile adds a table of the time of each operation, with its share of the machine's peak, to\n"
-    "standard error, and the peaks to the line.\n";
+    "--accumulate: each rank's share in K parts, one after the other. --wire: as what gradients go between nodes.\n"
+    "--dense: all rows of embedding tables are reduced, not just those that were used. --profile adds a table of the\n"
+    "time of each operation, with its share of the machine's peak, to standard error, and the peaks to the line.\n";
 
 typedef struct {
     const char *model, *optimizer, *loss;
-    int64_t batch, lanes, threads, bucket_kb;
+    int64_t batch, lanes, accumulate, threads, bucket_kb;
     int precision, convolution, wire;
     bool profile, dense;
     double seconds;
@@ -32,13 +32,14 @@ typedef struct {
 
 static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
     enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION };
-    enum { WIRE = CONVOLUTION + 1, DENSE, PLUGIN, PROFILE };
+    enum { WIRE = CONVOLUTION + 1, DENSE, PLUGIN, PROFILE, ACCUMULATE };
     static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
                                             {"seconds", required_argument, NULL, SECONDS},
                                             {"precision", required_argument, NULL, PRECISION},
                                             {"optimizer", required_argument, NULL, OPTIMIZER},
                                             {"loss", required_argument, NULL, LOSS},
                                             {"lanes", required_argument, NULL, LANES},
+                                            {"accumulate", required_argument, NULL, ACCUMULATE},
                                             {"threads", required_argument, NULL, THREADS},
                                             {"bucket-kb", required_argument, NULL, BUCKET},
                                             {"convolution", required_argument, NULL, CONVOLUTION},
@@ -61,6 +62,7 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
             case OPTIMIZER: a->optimizer = optarg; break;
             case LOSS: a->loss = optarg; break;
             case LANES: LS_TRY(ls_option_int("--lanes", optarg, 1, 65536, &a->lanes, err)); break;
+            case ACCUMULATE: LS_TRY(ls_option_int("--accumulate", optarg, 1, 65536, &a->accumulate, err)); break;
             case THREADS: LS_TRY(ls_option_int("--threads", optarg, 1, 1024, &a->threads, err)); break;
             case BUCKET: LS_TRY(ls_option_int("--bucket-kb", optarg, 1, 1 << 20, &a->bucket_kb, err)); break;
             case CONVOLUTION:
@@ -77,6 +79,11 @@ static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
     if (optind != argc - 1) {
         fputs(usage, stderr);
         return ls_fail(err, LS_EINPUT, "bench: one model file was expected");
+    }
+    if (a->lanes > 0 && a->accumulate > 1) {
+        return ls_fail(err, LS_EINPUT,
+                       "bench: --lanes %lld and --accumulate %lld: lanes are what a rank accumulates over; give one",
+                       (long long)a->lanes, (long long)a->accumulate);
     }
     a->model = argv[optind];
     return LS_OK;
@@ -124,6 +131,11 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
         "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters", (json_int_t)parameters,
         "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets, "loss", r->first_loss,
         r->last_loss, "steps", (json_int_t)r->n_steps);
+    const double mb = 1 << 20;
+    json_object_set_new(line, "memory_mb",
+                        json_pack("{s:f, s:f, s:f, s:f}", "activations", (double)info.activation_bytes / mb,
+                                  "gradients", (double)info.gradient_bytes / mb, "weights",
+                                  (double)info.weights_bytes / mb, "optimizer", (double)info.optimizer_bytes / mb));
     double peak = ls_profile_peak(&r->peaks, a->precision == 1 ? LS_BF16 : LS_F32);
     if (a->profile) {
         double reached = info.flops_per_sample * r->samples_per_s / 1e9;
@@ -146,6 +158,7 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
     if (s == LS_OK) {
         ls_engine_options o = {.batch = a->batch,
                                .lanes = (int)a->lanes,
+                               .lanes_per_rank = (int)a->accumulate,
                                .compute = a->precision == 1 ? LS_BF16 : LS_F32,
                                .direct_convolution = a->convolution == 1,
                                .seed = 1,

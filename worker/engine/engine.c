@@ -566,13 +566,19 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
                              .lanes_meet = ls_engine_meets(e),
                              .compile_ms = e->compile_ms,
                              .weights_bytes = e->arena->n_total * sizeof(float),
-                             .gradient_bytes = e->arena->n_reduced * sizeof(float),
                              .isa = ls_dnn_isa()};
     for (int i = 0; i < e->n_contexts; i++) {
-        info->arena_bytes += e->contexts[i].arena_bytes;
+        const lane_context *c = &e->contexts[i];
+        info->activation_bytes += c->arena_bytes;
+        for (int k = 0; k < c->n_plans; k++) {
+            const ls_plan *plan = c->plans[k]->plan;
+            info->activation_bytes += ls_plan_persistent_bytes(plan);
+            info->activation_bytes += c->plans[k]->own_arena != NULL ? ls_plan_arena_bytes(plan) : 0;
+        }
     }
     if (e->compile != NULL && !e->options.inference) {
-        info->state_bytes = e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
+        info->gradient_bytes = e->arena->n_gradient * sizeof(float) * (size_t)ls_reducer_schedule(e->reducer)->n_slots;
+        info->optimizer_bytes = e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
         const engine_plan *ep = e->contexts[0].plans[0];
         for (int phase = LS_PHASE_FORWARD; phase <= LS_PHASE_BACKWARD; phase++) {
             for (int i = 0; i < ls_plan_n_calls(ep->plan, (ls_phase)phase); i++) {

@@ -148,7 +148,10 @@ typedef struct ls_engine_info {
     int lanes, lanes_here, n_threads, n_buckets;
     bool lanes_meet; /* for what spans the batch: the activations of all of a rank's lanes are there at a time */
     double compile_ms;
-    size_t arena_bytes, weights_bytes, gradient_bytes, state_bytes;
+    size_t activation_bytes; /* this rank's plans, with scratch and weights in other forms */
+    size_t gradient_bytes;   /* this rank's, of as many lanes as it keeps apart at a time */
+    size_t weights_bytes;    /* once a node */
+    size_t optimizer_bytes;  /* spread over all ranks */
     const char *isa;
     double flops_per_sample; /* training step, 2 a multiply-add */
 } ls_engine_info;

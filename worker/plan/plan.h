@@ -179,9 +179,9 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, struct ls_arena *
                          ls_err *err) LS_MUST_CHECK;
 void ls_plan_destroy(ls_plan *p);
 
-/* Bytes of temporary / persistent memory that bind wants (temporary may be shared with plans that do not run at once).
- */
+/* Bytes that bind wants: the arena, which plans that do not run at once may share, and what persists, a plan's own. */
 size_t ls_plan_arena_bytes(const ls_plan *p);
+size_t ls_plan_persistent_bytes(const ls_plan *p);
 /* Resolves all references; arena is 64-byte aligned and stays the caller's. weights and dweights are the bases of the
  * parameter and gradient arenas. */
 ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights, ls_err *err) LS_MUST_CHECK;

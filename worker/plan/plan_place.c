@@ -106,6 +106,10 @@ size_t ls_plan_arena_bytes(const ls_plan *p) {
     return p->arena_bytes;
 }
 
+size_t ls_plan_persistent_bytes(const ls_plan *p) {
+    return p->persistent_bytes;
+}
+
 void *ls_plan_resolve(const ls_plan *p, ls_ref r) {
     switch (r.kind) {
         case LS_REF_NONE: return NULL;
