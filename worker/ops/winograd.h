@@ -10,15 +10,16 @@
  * gradient of the input is a convolution of dy with the kernel turned round and its channels exchanged.
  *
  * Tiles are worked off in blocks that stay in the second-level cache. Whatever the type of the activations in memory,
- * transforms and products are f32.
+ * transforms are f32. So are products, unless the kernels are half ones, which round both factors to bf16 and sum in
+ * f32.
  *
  * Numerics  points 0, 5/8, -5/8, 3/2, -3/2 and infinity. Against a direct convolution in double, 64 channels of
  *           normally distributed values: root mean square of the error 8e-7 of that of the result forward, 1.3e-6
- *           backward to the weights (2e-7 for direct convolutions in f32). What is computed for a sample depends on its
- *           values alone, not on n_threads, nor on the samples beside it; gradients of weights are summed over tiles in
- *           fixed blocks.
- * Source    Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016; Barabasz et al., Error Analysis
- *           and Improving the Accuracy of Winograd Convolution, 2018
+ *           backward to the weights (2e-7 for direct convolutions in f32); with half kernels 1.1e-2, seven times that
+ * of a direct convolution of bf16 values. What is computed for a sample depends on its values alone, not on n_threads,
+ * nor on the samples beside it; gradients of weights are summed over tiles in fixed blocks. Source    Lavin & Gray,
+ * Fast Algorithms for Convolutional Neural Networks, CVPR 2016; Barabasz et al., Error Analysis and Improving the
+ * Accuracy of Winograd Convolution, 2018
  */
 #ifndef LS_WORKER_OPS_WINOGRAD_H
 #define LS_WORKER_OPS_WINOGRAD_H
@@ -39,16 +40,18 @@ typedef struct ls_wino {
     const struct ls_wino_kernels *kernels;
 } ls_wino;
 
-/* The kernels for an instruction set (ls_dnn_isa); NULL when there are none for it. */
-const struct ls_wino_kernels *ls_wino_kernels_for(const char *isa);
+/* The kernels for an instruction set (ls_dnn_isa), half: those with products of bf16; NULL when there are none for it.
+ */
+const struct ls_wino_kernels *ls_wino_kernels_for(const char *isa, bool half);
 
 /* The convolution that makes the gradient of the input out of that of the output: its src is w's dst. */
 ls_wino ls_wino_mirror(const ls_wino *w);
 
 /* Whether it beats a direct convolution, estimated for a whole training step from channels and image alone: not from n,
  * so that the bits of a sample's result do not depend on the batch that it is in, and never measured, so that all ranks
- * decide alike. direct_speed: of direct convolutions, relative to f32. */
-bool ls_wino_pays(const ls_wino *w, double direct_speed);
+ * decide alike. backward: the same convolution with the kernels of its gradients. direct_speed: of direct convolutions,
+ * relative to f32. */
+bool ls_wino_pays(const ls_wino *forward, const ls_wino *backward, double direct_speed);
 
 /* G g G^T for ls_wino_apply: `to` has ls_wino_weight_elems floats, 64-byte aligned. mirrored: w is the mirror of the
  * convolution that the weights (3, 3, out_c, in_c) belong to. */

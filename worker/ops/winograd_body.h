@@ -1,8 +1,11 @@
 /*
  * The kernels of winograd_kernels.h for vectors of V floats; included by one file an instruction set, which defines V,
- * ROWS (of `product`), ROWS_T (of `product_t`) and NAME. Those files are compiled with contraction: every element is
- * computed by vector code, and a tail by the same code.
+ * ROWS (of `product`), ROWS_T (of `product_t`), NAME and, for half ones, HALF (AVX512-BF16, V = 16). Those files are
+ * compiled with contraction: every element is computed by vector code, and a tail by the same code.
  */
+#ifdef HALF
+#include <immintrin.h>
+#endif
 #include <string.h>
 
 #include "worker/ops/winograd_kernels.h"
@@ -57,6 +60,42 @@ INLINE void store(void *to, size_t c, size_t n, bool bf16, vec v) {
         memcpy(p, &v, n * 4);
     }
 }
+
+/* ---- transformed values, in words ---- */
+
+/* to[at] = v, of half kernels as bf16; with `first`, the first tile's value, as words of both. */
+INLINE void put(float *to, size_t at, vec v, const vec *first) {
+#ifdef HALF
+    if (first != NULL) {
+        const __m512i alternate = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                                   22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+        __m512bh both = _mm512_cvtne2ps_pbh((__m512)v, (__m512)*first);
+        _mm512_storeu_si512(to + at, _mm512_permutexvar_epi16(alternate, (__m512i)both));
+        return;
+    }
+    _mm256_storeu_si256((__m256i_u *)(to + at), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
+    (void)first;
+    *(vec *)(to + at) = v;
+#endif
+}
+
+/* acc + x * b, where x is a word for all of b's. */
+INLINE vec multiply_add(vec acc, const float *x, vec b) {
+#ifdef HALF
+    uint32_t word;
+    memcpy(&word, x, sizeof word);
+    return (vec)_mm512_dpbf16_ps((__m512)acc, (__m512bh)b, (__m512bh)_mm512_set1_epi32((int)word));
+#else
+    return acc + *x * b;
+#endif
+}
+
+#ifdef HALF
+enum { CHANNELS_A_WORD = 2 };
+#else
+enum { CHANNELS_A_WORD = 1 };
+#endif
 
 /* ---- transforms of one axis ---- */
 
@@ -124,7 +163,8 @@ INLINE void dweights_axis(const vec m[6], vec to[3]) {
 
 /* ---- transforms of both axes ---- */
 
-INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, float *to, size_t step) {
+/* all[place] = the transformed patch. */
+INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, vec all[36]) {
     vec half[6][6];
     for (int i = 0; i < 6; i++) {
         vec d[6];
@@ -140,29 +180,53 @@ INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, flo
         }
         patch_axis(d, r);
         for (int i = 0; i < 6; i++) {
-            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[i];
+            all[i * 6 + j] = r[i];
         }
     }
 }
 
-static void patch(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step) {
-    size_t i = 0;
+INLINE void patch_some(const void *const *src, const void *const *src_2, size_t c, size_t n, bool bf16, float *to,
+                       size_t step) {
+    vec all[36], all_2[36];
+    patch_vec(src, c, n, bf16, all);
+    if (src_2 != NULL) {
+        patch_vec(src_2, c, n, bf16, all_2);
+    }
+    for (size_t place = 0; place < 36; place++) {
+        put(to, place * step, src_2 != NULL ? all_2[place] : all[place], src_2 != NULL ? &all[place] : NULL);
+    }
+}
+
+INLINE void patch_all(const void *const *src, const void *const *src_2, ls_dtype dtype, size_t c, size_t n, float *to,
+                      size_t step) {
+    size_t i = 0, each = src_2 != NULL ? 1 : CHANNELS_A_WORD;
     if (dtype == LS_BF16) {
         for (; i + V <= n; i += V) {
-            patch_vec(src, c + i, V, true, to + i, step);
+            patch_some(src, src_2, c + i, V, true, to + i / each, step);
         }
         if (i < n) {
-            patch_vec(src, c + i, n - i, true, to + i, step);
+            patch_some(src, src_2, c + i, n - i, true, to + i / each, step);
         }
         return;
     }
     for (; i + V <= n; i += V) {
-        patch_vec(src, c + i, V, false, to + i, step);
+        patch_some(src, src_2, c + i, V, false, to + i / each, step);
     }
     if (i < n) {
-        patch_vec(src, c + i, n - i, false, to + i, step);
+        patch_some(src, src_2, c + i, n - i, false, to + i / each, step);
     }
 }
+
+static void patch(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step) {
+    patch_all(src, NULL, dtype, c, n, to, step);
+}
+
+#ifdef HALF
+static void patch_pair(const void *const *src, const void *const *src_2, ls_dtype dtype, size_t c, size_t n, float *to,
+                       size_t step) {
+    patch_all(src, src_2, dtype, c, n, to, step);
+}
+#endif
 
 INLINE void tile_vec(const float *from, size_t step, vec bias, bool relu, void *const *dst, size_t c, size_t n,
                      bool bf16) {
@@ -212,47 +276,62 @@ static void tile(const float *from, size_t step, const float *bias, bool relu, v
     }
 }
 
-INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, float *to, size_t step, float *sum) {
-    vec half[6][4], total = load(sum, 0, V, false);
+INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, vec *total, vec all[36]) {
+    vec half[6][4];
     for (int j = 0; j < 4; j++) {
         vec y[4], r[6];
         for (int i = 0; i < 4; i++) {
             y[i] = load(src[i * 4 + j], c, n, bf16);
         }
-        total += (y[0] + y[1]) + (y[2] + y[3]);
+        *total += (y[0] + y[1]) + (y[2] + y[3]);
         gradient_axis(y, r);
         for (int i = 0; i < 6; i++) {
             half[i][j] = r[i];
         }
     }
-    store(sum, 0, V, false, total);
     for (int i = 0; i < 6; i++) {
-        vec r[6];
-        gradient_axis(half[i], r);
-        for (int j = 0; j < 6; j++) {
-            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[j];
-        }
+        gradient_axis(half[i], all + (size_t)i * 6);
     }
 }
 
-static void gradient(const void *const *src, ls_dtype dtype, size_t c, size_t n, float *to, size_t step, float *sum) {
+INLINE void gradient_some(const void *const *src, const void *const *src_2, size_t c, size_t n, bool bf16, float *to,
+                          size_t step, float *sum) {
+    vec all[36], total = load(sum, 0, V, false);
+    gradient_vec(src, c, n, bf16, &total, all);
+#ifdef HALF
+    vec all_2[36];
+    gradient_vec(src_2, c, n, bf16, &total, all_2);
+#endif
+    store(sum, 0, V, false, total);
+    for (size_t place = 0; place < 36; place++) {
+#ifdef HALF
+        put(to, place * step, all_2[place], &all[place]);
+#else
+        (void)src_2;
+        put(to, place * step, all[place], NULL);
+#endif
+    }
+}
+
+static void gradient(const void *const *src, const void *const *src_2, ls_dtype dtype, size_t c, size_t n, float *to,
+                     size_t step, float *sum) {
     for (size_t i = 0; i < n; i += V) {
         size_t some = n - i < V ? n - i : V;
         if (dtype == LS_BF16) {
             if (some == V) {
-                gradient_vec(src, c + i, V, true, to + i, step, sum + i);
+                gradient_some(src, src_2, c + i, V, true, to + i, step, sum + i);
             } else {
-                gradient_vec(src, c + i, some, true, to + i, step, sum + i);
+                gradient_some(src, src_2, c + i, some, true, to + i, step, sum + i);
             }
         } else if (some == V) {
-            gradient_vec(src, c + i, V, false, to + i, step, sum + i);
+            gradient_some(src, src_2, c + i, V, false, to + i, step, sum + i);
         } else {
-            gradient_vec(src, c + i, some, false, to + i, step, sum + i);
+            gradient_some(src, src_2, c + i, some, false, to + i, step, sum + i);
         }
     }
 }
 
-static void weights(const float *from, size_t stride, size_t n, float *to, size_t step) {
+INLINE void weights_vec(const float *from, size_t stride, size_t n, vec all[36]) {
     vec half[6][3];
     for (int j = 0; j < 3; j++) {
         vec g[3], r[6];
@@ -265,11 +344,26 @@ static void weights(const float *from, size_t stride, size_t n, float *to, size_
         }
     }
     for (int i = 0; i < 6; i++) {
-        vec r[6];
-        weights_axis(half[i], r);
-        for (int j = 0; j < 6; j++) {
-            *(vec *)(to + (size_t)(i * 6 + j) * step) = r[j];
-        }
+        weights_axis(half[i], all + (size_t)i * 6);
+    }
+}
+
+static void weights(const float *from, const float *from_2, size_t stride, size_t n, float *to, size_t step) {
+    vec all[36];
+    weights_vec(from, stride, n, all);
+#ifdef HALF
+    vec all_2[36] = {0};
+    if (from_2 != NULL) {
+        weights_vec(from_2, stride, n, all_2);
+    }
+#endif
+    for (size_t place = 0; place < 36; place++) {
+#ifdef HALF
+        put(to, place * step, all_2[place], &all[place]);
+#else
+        (void)from_2;
+        put(to, place * step, all[place], NULL);
+#endif
     }
 }
 
@@ -314,10 +408,10 @@ INLINE void block(int rows, int n_vecs, size_t k_n, const float *a, size_t ar, s
         b += n_vecs * V;
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            float x = group[i / 3][(size_t)(i % 3) * ar];
-            acc[i][0] += x * b0;
+            const float *x = &group[i / 3][(size_t)(i % 3) * ar];
+            acc[i][0] = multiply_add(acc[i][0], x, b0);
             if (n_vecs > 1) {
-                acc[i][1] += x * b1;
+                acc[i][1] = multiply_add(acc[i][1], x, b1);
             }
         }
         group[0] += ak;
@@ -366,6 +460,10 @@ static void product_t(size_t m, size_t k, size_t n, const float *a, size_t lda, 
 static const ls_wino_kernels kernels = {
     .width = V,
     .rows = ROWS,
+#ifdef HALF
+    .half = true,
+    .patch_pair = patch_pair,
+#endif
     .patch = patch,
     .tile = tile,
     .gradient = gradient,

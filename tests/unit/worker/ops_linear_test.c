@@ -214,7 +214,7 @@ static void test_conv_without_bias_with_relu(void **state) {
 
 static void test_winograd(void **state) {
     (void)state;
-    if (ls_wino_kernels_for(ls_dnn_isa()) == NULL) {
+    if (ls_wino_kernels_for(ls_dnn_isa(), false) == NULL) {
         skip();
     }
     linear_case c = conv2(8, 7, 32, 3, 3, 40, 1, 1, true);
