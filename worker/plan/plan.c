@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "worker/dnn/dnn.h"
+#include "worker/plan/plan_guard.h"
 #include "worker/plan/plan_internal.h"
 
 static const ls_ref NO_REF = {LS_REF_NONE, 0, 0};
@@ -60,7 +61,8 @@ void ls_call_arg(ls_call *call, ls_access access, ls_ref ref) {
 }
 
 int ls_plan_new_buffer(ls_plan *p, size_t n_bytes) {
-    plan_buffer b = {.n_bytes = ls_align_up(n_bytes ? n_bytes : 1, LS_ALIGN), .first = -1, .last = -1};
+    size_t n_placed = ls_align_up(n_bytes ? n_bytes : 1, LS_ALIGN) + LS_GUARD_BYTES;
+    plan_buffer b = {.n_asked = n_bytes, .n_bytes = n_placed, .first = -1, .last = -1};
     LS_PUSH(p->buffers, p->n_buffers, p->cap_buffers, b);
     return p->n_buffers - 1;
 }

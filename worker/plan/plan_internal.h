@@ -8,12 +8,12 @@
 #include "worker/plan/plan.h"
 
 typedef struct {
-    size_t n_bytes;
-    bool persistent; /* lives as long as the plan */
-    bool external;   /* written before the forward pass (inputs, targets) */
-    bool kept;       /* read after the last pass (outputs, sums) */
-    int first, last; /* timeline: prepare, forward, backward calls; -1: not used */
-    size_t offset;   /* in the arena, or in the persistent block */
+    size_t n_asked, n_bytes; /* the same in whole cache lines, with LS_GUARD_BYTES */
+    bool persistent;         /* lives as long as the plan */
+    bool external;           /* written before the forward pass (inputs, targets) */
+    bool kept;               /* read after the last pass (outputs, sums) */
+    int first, last;         /* timeline: prepare, forward, backward calls; -1: not used */
+    size_t offset;           /* in the arena, or in the persistent block */
 } plan_buffer;
 
 typedef struct {

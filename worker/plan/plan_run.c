@@ -6,16 +6,24 @@
 #include "common/trace.h"
 
 #include "worker/plan/bf16.h"
+#include "worker/plan/plan_guard.h"
 #include "worker/plan/plan_internal.h"
 
-static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
+static inline void run_guarded(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
     const ls_call *call = &p->list[phase].calls[i];
+    ls_guard_before(p, phase, i);
+    call->run(call, run);
+    ls_guard_after(p, phase, i);
+}
+
+static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run) {
     if (p->spent_ns[phase] == NULL && !ls_trace_is_on) {
-        call->run(call, run);
+        run_guarded(p, phase, i, run);
         return;
     }
+    const ls_call *call = &p->list[phase].calls[i];
     int64_t start = ls_now_ns();
-    call->run(call, run);
+    run_guarded(p, phase, i, run);
     int64_t end = ls_now_ns();
     ls_trace_event("op", call->label, call->node != NULL ? call->node->layer->path : NULL, -1, start, end);
     if (p->spent_ns[phase] != NULL) {
@@ -25,9 +33,11 @@ static inline void run_call(ls_plan *p, ls_phase phase, int i, const ls_run *run
 
 static void walk(ls_plan *p, ls_phase phase, const ls_run *run) {
     p->n_runs[phase]++;
+    ls_guard_close(p);
     for (int i = 0; i < p->list[phase].n; i++) {
         run_call(p, phase, i, run);
     }
+    ls_guard_open(p);
 }
 
 void ls_plan_profile(ls_plan *p, bool on) {
@@ -71,9 +81,11 @@ static inline void run_backward_call(ls_plan *p, int i, const ls_run *run, void 
 
 void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *context, int call), void *context) {
     p->n_runs[LS_PHASE_BACKWARD]++;
+    ls_guard_close(p);
     for (int i = 0; i < p->list[LS_PHASE_BACKWARD].n; i++) {
         run_backward_call(p, i, run, done, context);
     }
+    ls_guard_open(p);
 }
 
 /* ---- meeting points ---- */
@@ -126,12 +138,14 @@ void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void
         p->n_runs[LS_PHASE_FORWARD]++;
         p->n_runs[LS_PHASE_BACKWARD]++;
     }
+    ls_guard_close(p);
     for (int i = first; i < last && i < n_forward; i++) {
         run_call(p, LS_PHASE_FORWARD, i, run);
     }
     for (int i = first > n_forward ? first - n_forward : 0; i < last - n_forward; i++) {
         run_backward_call(p, i, run, done, context);
     }
+    ls_guard_open(p);
 }
 
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {

@@ -17,7 +17,9 @@ FX void fx_check_model(ls_model *m, fx_reference reference, const void *data, in
     assert_in_range(m->n_nodes, 1, FX_MAX);
     memcpy(f.nodes, m->nodes, (size_t)m->n_nodes * sizeof *f.nodes);
     memcpy(f.inputs, m->inputs, (size_t)m->n_inputs * sizeof *f.inputs);
-    memcpy(f.weights, m->weights, (size_t)m->n_weights * sizeof *f.weights);
+    if (m->n_weights > 0) {
+        memcpy(f.weights, m->weights, (size_t)m->n_weights * sizeof *f.weights);
+    }
     fx_run(&f);
     fx_check_forward(&f, reference);
     fx_check_gradients(&f, reference);
