@@ -72,8 +72,7 @@ static void measure(ls_team *team, size_t n_bytes, int repeats) {
                             .lanes_at_once = 1,
                             .n_params = b.n,
                             .n_reduced = b.n,
-                            .n_buckets = b.n_buckets,
-                            .buckets = buckets,
+                            .cut = {.n_buckets = b.n_buckets, .buckets = buckets},
                             .n_sums = 2,
                             .apply = sgd};
     ls_err err = LS_ERR_INIT;

@@ -2,6 +2,7 @@
 #include "worker/reduce/meeting.h"
 #include "check.h"
 #include "worker/reduce/lanes.h"
+#include "worker/reduce/levels.h"
 
 enum { MOST = 700 };
 
@@ -17,6 +18,24 @@ static bool absent(int lane, int round) {
 static int n_waits;
 static void count_waits(void *context) {
     *(int *)context += 1;
+}
+
+/* What the first rank of a node sends in a meeting: to each leader of the other children of its groups that hears its
+ * own child from it. Counted from the other side. */
+static uint64_t expected_messages(const ls_team *t) {
+    ls_levels l;
+    uint64_t n = 0;
+    ls_levels_init(&l, t->n_nodes, t->node_first, t->fan_in);
+    for (int s = 1; s <= l.n; s++) {
+        int own = ls_levels_group(&l, s - 1, t->rank), group = ls_levels_group(&l, s, t->rank);
+        int first = ls_levels_first_node(&l, s - 1, own), mine = ls_levels_first_node(&l, s - 1, own + 1) - first;
+        for (int node = ls_levels_first_node(&l, s, group); node < ls_levels_first_node(&l, s, group + 1); node++) {
+            int child = ls_levels_group(&l, s - 1, t->node_first[node]);
+            n += child != own && (node - ls_levels_first_node(&l, s - 1, child)) % mine == t->node - first;
+        }
+    }
+    ls_levels_release(&l);
+    return t->local == 0 ? n : 0;
 }
 
 static void meet(ls_team *t, int n_lanes) {
@@ -51,6 +70,8 @@ static void meet(ls_team *t, int n_lanes) {
             CHECK(n == MOST || own[l][n] == -1, "lane %d: written beyond %zu numbers", first + l, n);
         }
     }
+    CHECK(ls_meeting_sent(m) == 60 * expected_messages(t), "%d messages in 60 meetings, not 60 times %d",
+          (int)ls_meeting_sent(m), (int)expected_messages(t));
     ls_meeting_destroy(m);
     free(own);
     free(lane);

@@ -265,17 +265,28 @@ static void move_state(const setting *s, ls_reducer *r, update *serial) {
     compare("parameter after a move", ls_reducer_params(r), serial->w, N_PARAMS, s, 9);
 }
 
+/* Other ways to cut the same: with levels of two, parts that travel in pieces, parts of any size. */
+static const size_t by_segment[] = {0, 16, 16 + LS_REDUCE_CHUNK, 9616, N_REDUCED};
+static void other_cuts(const setting *s, ls_cut more[2]) {
+    more[0] = (ls_cut){.n_buckets = 4, .buckets = by_segment, .fan_in = 2, .most_floats = LS_REDUCE_CHUNK};
+    more[1] = (ls_cut){.n_buckets = s->n_buckets, .buckets = s->buckets, .fan_in = 3, .least_floats = LS_REDUCE_GRAIN};
+}
+
 static void run(const setting *s, const size_t *segments, int n_segments) {
     static float w[N_PARAMS], m[N_REDUCED], wrong_w[N_PARAMS], wrong_m[N_REDUCED];
     update mine = {segments, n_segments, NULL, NULL, {0}, 0, 0}, serial = mine, wrong = mine;
     serial.w = w, serial.m = m, wrong.w = wrong_w, wrong.m = wrong_m;
+    const setting other = {s->team, s->n_lanes, 4, by_segment, s->seed};
+    ls_cut more[2];
+    other_cuts(s, more);
     ls_reducer_options o = {.n_lanes = s->n_lanes,
                             .lanes_at_once = 1 + s->team->rank % 3,
                             .n_threads = s->n_lanes % 3 == 0 ? 2 : 1,
                             .n_params = N_PARAMS,
                             .n_reduced = N_REDUCED,
-                            .n_buckets = s->n_buckets,
-                            .buckets = s->buckets,
+                            .cut = {.n_buckets = s->n_buckets, .buckets = s->buckets},
+                            .n_more = 2,
+                            .more = more,
                             .n_slots = 1,
                             .n_sums = N_SUMS,
                             .apply = apply,
@@ -307,8 +318,11 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
     ls_team_barrier(s->team);
     for (uint64_t step = 0; step < 3; step++) {
         ls_reducer_verdict v;
+        if (step > 0) {
+            ls_reducer_use(r, (int)step, step == 1 ? LS_ORDER_NEED : LS_ORDER_READY);
+        }
         ls_status say = step == 1 && s->team->rank == s->team->size - 1 ? LS_EIO : LS_OK;
-        one_step(s, r, step, 1u << s->team->rank, say, &v);
+        one_step(step == 1 ? &other : s, r, step, 1u << s->team->rank, say, &v);
         check_verdict(s, &v, step);
         serial_step(&serial, s->seed, s->n_lanes, step);
         serial_step(&wrong, s->seed + 1, s->n_lanes, step);
@@ -316,6 +330,9 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
         CHECK(memcmp(mine.w, wrong_w, sizeof w) != 0, "another seed gives other parameters");
         CHECK(mine.n_norms_ready == serial.n_norms_ready, "norms are ready once a step");
         ls_team_barrier(s->team); /* nobody goes on to write what another still compares */
+    }
+    if (s->n_lanes % 2 == 0) {
+        ls_reducer_settle(r);
     }
     move_state(s, r, &serial);
     ls_reducer_exchange(r, 0, LS_OK, &(ls_reducer_verdict){0});
@@ -330,8 +347,7 @@ static void not_a_number(ls_team *team) {
                             .lanes_at_once = 2,
                             .n_params = N_PARAMS,
                             .n_reduced = N_REDUCED,
-                            .n_buckets = 2,
-                            .buckets = buckets,
+                            .cut = {.n_buckets = 2, .buckets = buckets},
                             .apply = apply,
                             .context = &mine};
     ls_err err = LS_ERR_INIT;
@@ -361,8 +377,7 @@ static void tables_must_agree(ls_team *team) {
                             .lanes_at_once = 1,
                             .n_params = 64,
                             .n_reduced = 64,
-                            .n_buckets = 2,
-                            .buckets = buckets,
+                            .cut = {.n_buckets = 2, .buckets = buckets},
                             .apply = apply};
     ls_err err = LS_ERR_INIT;
     ls_reducer *r = NULL;
@@ -377,7 +392,6 @@ int main(int argc, char **argv) {
     static const size_t one[] = {0, N_REDUCED};
     static const size_t few[] = {0, 16, 16, 4096 + 16, 9600, N_REDUCED};
     static const size_t many[] = {0, 64, 128, 176, 256, 2048, 4096, 8192, 12288, 12304, 20480, 20496, N_REDUCED};
-    static const size_t by_segment[] = {0, 16, 16 + LS_REDUCE_CHUNK, 9616, N_REDUCED};
     static const size_t segments[] = {0, 16, 9616, 9648, N_REDUCED};
     for (int n_lanes = 1; n_lanes <= MAX_LANES; n_lanes += n_lanes == 8 ? 4 : 1) {
         run(&(setting){team, n_lanes, 1, one, 1}, NULL, 0);

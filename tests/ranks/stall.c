@@ -62,8 +62,7 @@ int main(int argc, char **argv) {
                             .lanes_at_once = 1,
                             .n_params = 65536,
                             .n_reduced = 65536,
-                            .n_buckets = 3,
-                            .buckets = buckets,
+                            .cut = {.n_buckets = 3, .buckets = buckets},
                             .n_sums = 1,
                             .apply = apply,
                             .context = &w};

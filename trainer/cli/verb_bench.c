@@ -111,7 +111,16 @@ static ls_status load(const arguments *a, ls_model **model, ls_compile *compile,
     return s;
 }
 
-static void print(const arguments *a, const ls_team *team, const ls_model *model, const ls_engine *engine,
+/* How gradients were reduced, and in how many steps that was chosen. */
+static json_t *reduced_how(ls_engine *engine) {
+    ls_tuned tuned;
+    (void)ls_engine_tuned(engine, &tuned);
+    return json_pack("{s:I, s:s, s:i, s:i, s:i}", "bucket_bytes", (json_int_t)tuned.used.bucket_bytes, "order",
+                     tuned.used.newest_first ? "need" : "ready", "fan_in", tuned.used.fan_in, "tried", tuned.n_tried,
+                     "steps", tuned.n_steps);
+}
+
+static void print(const arguments *a, const ls_team *team, const ls_model *model, ls_engine *engine,
                   const ls_bench_result *r) {
     ls_engine_info info;
     ls_engine_describe(engine, &info);
@@ -120,17 +129,18 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
         parameters += ls_shape_elems(&model->weights[i]->shape);
     }
     json_t *line = json_pack(
-        "{s:s, s:i, s:i, s:i, s:I, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:f, s:f, s:{s:f, s:f}, s:f, s:f, s:f, s:s, "
+        "{s:s, s:i, s:i, s:i, s:I, s:s, s:f, s:f, s:f, s:{s:f, s:f, s:f}, s:f, s:f, s:{s:f, s:f}, s:f, s:f, s:f, s:f, "
+        "s:s, "
         "s:I, s:f, s:i, "
-        "s:[f,f], s:I}",
+        "s:[f,f], s:I, s:o}",
         "model", a->model, "ranks", team->size, "threads", info.n_threads, "lanes", a->lanes > 0 ? info.lanes : 0,
         "batch", (json_int_t)a->batch, "precision", a->precision == 1 ? "bfloat16" : "float32", "samples_per_s",
         r->samples_per_s, "low", r->low, "high", r->high, "step_ms", "median", r->step_ms, "p10", r->step_ms_p10, "p90",
         r->step_ms_p90, "compile_ms", info.compile_ms, "exposed_communication_ms", r->exposed_communication_ms,
-        "wait_ms", "ranks", r->late_ms, "network", r->network_ms, "reduce_ms", r->reduce_ms, "rss_mb", r->rss_mb,
-        "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters", (json_int_t)parameters,
-        "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets, "loss", r->first_loss,
-        r->last_loss, "steps", (json_int_t)r->n_steps);
+        "wait_ms", "ranks", r->late_ms, "network", r->network_ms, "send_ms", r->send_ms, "reduce_ms", r->reduce_ms,
+        "rss_mb", r->rss_mb, "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters",
+        (json_int_t)parameters, "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets,
+        "loss", r->first_loss, r->last_loss, "steps", (json_int_t)r->n_steps, "tuned", reduced_how(engine));
     const double mb = 1 << 20;
     json_object_set_new(line, "memory_mb",
                         json_pack("{s:f, s:f, s:f, s:f}", "activations", (double)info.activation_bytes / mb,

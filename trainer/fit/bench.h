@@ -16,6 +16,7 @@ typedef struct ls_bench_result {
     double step_ms, step_ms_p10, step_ms_p90; /* of rank 0's steps */
     double exposed_communication_ms;          /* a step: time that rank 0 waited for others or for the network */
     double late_ms, network_ms; /* of it: for ranks of its node that are late; for other nodes, late or far */
+    double send_ms;             /* a step: rank 0's messages between operators */
     double reduce_ms;           /* a step: rank 0's adding of gradients and updating of parameters */
     double rss_mb;              /* peak resident size of the largest rank */
     double startup_s;           /* from the launch of rank 0's process to the end of its first step */

@@ -12,7 +12,7 @@
 #include "common/memory.h"
 #include "trainer/fit/keras_file.h"
 
-typedef enum { INT, BOOL, REAL } kind;
+typedef enum { INT, BOOL, REAL, AUTO } kind; /* AUTO: a number, or "auto" for 0 */
 
 typedef struct {
     const char *section, *key;
@@ -75,8 +75,17 @@ static ls_status read_rows(ls_job *job, ls_json root, ls_err *err) {
             int64_t value = (int64_t)r->standard;
             LS_TRY(ls_json_get_int(section, r->key, (int64_t)r->least, (int64_t)r->most, &value, err));
             memcpy(at, &value, sizeof value);
-        } else if (r->kind == REAL) {
+        } else if (r->kind == REAL || r->kind == AUTO) {
             double value = r->standard;
+            const char *word = json_string_value(json_object_get(section.value, r->key));
+            if (r->kind == AUTO && word != NULL && strcmp(word, "auto") == 0) {
+                memcpy(at, &(double){0}, sizeof value);
+                continue;
+            }
+            if (r->kind == AUTO && word != NULL) {
+                return ls_json_fail(ls_json_member(section, r->key), err,
+                                    "expected a number of megabytes or \"auto\", found \"%s\"", word);
+            }
             LS_TRY(ls_json_get_double(section, r->key, r->least, r->most, &value, err));
             memcpy(at, &value, sizeof value);
         } else {
@@ -349,9 +358,10 @@ ls_status ls_job_text(const ls_job *job, char **text, ls_err *err) {
         const row *r = &rows[i];
         const void *at = (const char *)job + r->at;
         json_object_set_new(section_of(root, r->section), r->key,
-                            r->kind == INT    ? json_integer(*(const int64_t *)at)
-                            : r->kind == REAL ? json_real(*(const double *)at)
-                                              : json_boolean(*(const bool *)at));
+                            r->kind == INT                                ? json_integer(*(const int64_t *)at)
+                            : r->kind == AUTO && *(const double *)at == 0 ? json_string("auto")
+                            : r->kind != BOOL                             ? json_real(*(const double *)at)
+                                                                          : json_boolean(*(const bool *)at));
     }
     json_object_set_new(section_of(root, "distribute"), "precision",
                         json_string(job->bfloat16 ? "bfloat16" : "float32"));

@@ -29,39 +29,40 @@
 #define LS_JOB_MAX 9007199254740992.0 /* 2^53: what a JSON number holds exactly */
 
 /* section, key, kind, default, least, most, what it is */
-#define LS_JOB_LIST(X)                                                                                \
-    X(fit, batch_size, INT, 32, 1, 1 << 30, "samples a step, over all ranks")                         \
-    X(fit, epochs, INT, 1, 1, LS_JOB_MAX, "the epoch to end after")                                   \
-    X(fit, initial_epoch, INT, 0, 0, LS_JOB_MAX, "epochs that count as done, as in Keras")            \
-    X(fit, shuffle, BOOL, 1, 0, 1, "a new order of the training samples each epoch")                  \
-    X(fit, seed, INT, 1, 0, LS_JOB_MAX, "of initial weights, order and dropout")                      \
-    X(fit, validation_batch_size, INT, 0, 0, 1 << 30, "0: as batch_size")                             \
-    X(fit, validation_freq, INT, 1, 1, LS_JOB_MAX, "validate after every so many epochs")             \
-    X(fit, stop_on_nonfinite, BOOL, 1, 0, 1, "a NaN or infinite loss ends the run with an error")     \
-    X(fit, reset_states, BOOL, 0, 0, 1, "stateful layers begin each epoch and validation from zero")  \
-    X(distribute, lanes, INT, 0, 0, 65536,                                                            \
-      "equal parts of a batch that make the bits independent of the ranks; 0: off")                   \
-    X(distribute, accumulation_steps, INT, 1, 1, 65536,                                               \
-      "parts of a rank's share, computed one after the other to need less memory")                    \
-    X(distribute, sync_batch_norm, BOOL, 0, 0, 1,                                                     \
-      "every BatchNormalization takes the statistics of the whole batch, not of a lane")              \
-    X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")          \
-    X(distribute, bucket_mb, REAL, 0, 0, 65536, "gradients that travel together; 0: tried out")       \
-    X(distribute, sparse, BOOL, 1, 0, 1,                                                              \
-      "of a large embedding table, just the rows that a batch used are added and sent")               \
-    X(distribute, verify_every, INT, 500, 0, LS_JOB_MAX,                                              \
-      "steps between two comparisons of the ranks' weights; 0: never")                                \
-    X(distribute, watchdog_seconds, REAL, 60, 0, 1e9,                                                 \
-      "a rank that does not finish a step for so long ends the run; 0: never")                        \
-    X(data, memory_gb, REAL, 0, 0, 1e6,                                                               \
-      "a node's memory for data; what does not fit is read as it is needed; 0: half of what is free") \
-    X(checkpoint, every_steps, INT, 0, 0, LS_JOB_MAX, "0: not by steps")                              \
-    X(checkpoint, every_epochs, INT, 1, 0, LS_JOB_MAX, "0: not by epochs")                            \
+#define LS_JOB_LIST(X)                                                                                 \
+    X(fit, batch_size, INT, 32, 1, 1 << 30, "samples a step, over all ranks")                          \
+    X(fit, epochs, INT, 1, 1, LS_JOB_MAX, "the epoch to end after")                                    \
+    X(fit, initial_epoch, INT, 0, 0, LS_JOB_MAX, "epochs that count as done, as in Keras")             \
+    X(fit, shuffle, BOOL, 1, 0, 1, "a new order of the training samples each epoch")                   \
+    X(fit, seed, INT, 1, 0, LS_JOB_MAX, "of initial weights, order and dropout")                       \
+    X(fit, validation_batch_size, INT, 0, 0, 1 << 30, "0: as batch_size")                              \
+    X(fit, validation_freq, INT, 1, 1, LS_JOB_MAX, "validate after every so many epochs")              \
+    X(fit, stop_on_nonfinite, BOOL, 1, 0, 1, "a NaN or infinite loss ends the run with an error")      \
+    X(fit, reset_states, BOOL, 0, 0, 1, "stateful layers begin each epoch and validation from zero")   \
+    X(distribute, lanes, INT, 0, 0, 65536,                                                             \
+      "equal parts of a batch that make the bits independent of the ranks; 0: off")                    \
+    X(distribute, accumulation_steps, INT, 1, 1, 65536,                                                \
+      "parts of a rank's share, computed one after the other to need less memory")                     \
+    X(distribute, sync_batch_norm, BOOL, 0, 0, 1,                                                      \
+      "every BatchNormalization takes the statistics of the whole batch, not of a lane")               \
+    X(distribute, threads, INT, 0, 0, 4096, "a rank; 0: from the cores that it is bound to")           \
+    X(distribute, bucket_mb, AUTO, 0, 0, 65536, "gradients that travel together; \"auto\": tried out") \
+    X(distribute, sparse, BOOL, 1, 0, 1,                                                               \
+      "of a large embedding table, just the rows that a batch used are added and sent")                \
+    X(distribute, verify_every, INT, 500, 0, LS_JOB_MAX,                                               \
+      "steps between two comparisons of the ranks' weights; 0: never")                                 \
+    X(distribute, watchdog_seconds, REAL, 60, 0, 1e9,                                                  \
+      "a rank that does not finish a step for so long ends the run; 0: never")                         \
+    X(data, memory_gb, REAL, 0, 0, 1e6,                                                                \
+      "a node's memory for data; what does not fit is read as it is needed; 0: half of what is free")  \
+    X(checkpoint, every_steps, INT, 0, 0, LS_JOB_MAX, "0: not by steps")                               \
+    X(checkpoint, every_epochs, INT, 1, 0, LS_JOB_MAX, "0: not by epochs")                             \
     X(checkpoint, keep, INT, 3, 2, 1 << 20, "files; older ones are removed")
 
 typedef int64_t ls_job_INT;
 typedef bool ls_job_BOOL;
 typedef double ls_job_REAL;
+typedef double ls_job_AUTO; /* 0: "auto" */
 
 typedef struct ls_job {
     ls_json_doc doc; /* the file, with what --set changed */

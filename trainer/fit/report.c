@@ -264,12 +264,21 @@ void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t
     send_event(r);
 }
 
+static void put_way(ls_report *r, const ls_way *way) {
+    put(r, "\"bucket_bytes\": %zu, \"order\": \"%s\", \"fan_in\": %d", way->bucket_bytes,
+        way->newest_first ? "need" : "ready", way->fan_in);
+}
+
 void ls_report_tuned(ls_report *r, const ls_tuned *tuned) {
     begin(r, "tuned");
-    put(r, ", \"bucket_bytes\": %zu, \"tried\": [", tuned->bucket_bytes[tuned->chosen]);
-    for (int i = 0; i < LS_TUNED_SIZES; i++) {
-        put(r, "%s{\"bucket_bytes\": %zu, \"exposed_ms\": ", i > 0 ? ", " : "", tuned->bucket_bytes[i]);
-        put_number(r, tuned->exposed_ms[i]);
+    put(r, ", ");
+    put_way(r, &tuned->used);
+    put(r, ", \"steps\": %d, \"tried\": [", tuned->n_steps);
+    for (int i = 0; i < tuned->n_tried; i++) {
+        put(r, i > 0 ? ", {" : "{");
+        put_way(r, &tuned->tried[i]);
+        put(r, ", \"exposed_ms\": ");
+        put_number(r, tuned->tried[i].exposed_ms);
         put(r, "}");
     }
     put(r, "]");

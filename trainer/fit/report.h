@@ -46,7 +46,7 @@ void ls_report_step(ls_report *r, const ls_bar *bar);
 /* learning_rate is what the epoch was trained with; quantities that were not measured are nan in history.csv. */
 void ls_report_epoch(ls_report *r, const ls_bar *bar, double learning_rate);
 void ls_report_checkpoint(ls_report *r, const char *path, int64_t epoch, int64_t step);
-void ls_report_tuned(ls_report *r, const ls_tuned *tuned); /* which size of bucket was chosen, into the events */
+void ls_report_tuned(ls_report *r, const ls_tuned *tuned); /* how gradients are reduced, into the events */
 void ls_report_warning(ls_report *r, const char *message);
 void ls_report_end(ls_report *r, ls_status status, const char *message);
 

@@ -13,8 +13,6 @@
 #include "worker/engine/engine_internal.h"
 #include "worker/model/initializer.h"
 
-enum { DEFAULT_BUCKET_BYTES = 1 << 20 };
-
 /* Denormal numbers are taken as zero: they cost a hundred times as much and mean nothing to training. Threads that are
  * made later inherit it. */
 static void flush_denormals(void) {
@@ -36,23 +34,6 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
     return ls_plan_create(out, e->model, e->arena, &o, err);
 }
 
-/* When a plan's gradients are complete, bucket by bucket. */
-static void find_bucket_calls(const ls_engine *e, engine_plan *ep) {
-    int last = -1;
-    free(ep->bucket_call);
-    ep->bucket_call = ls_xcalloc((size_t)e->n_buckets + 1, sizeof(int));
-    for (int b = 0; ep->training && b < e->n_buckets; b++) {
-        for (int k = 0; k < e->n_segments; k++) {
-            const segment *s = &e->segments[k];
-            if (s->first < e->buckets[b + 1] && s->last > e->buckets[b]) {
-                int ready = s->statistic ? ls_plan_n_backward(ep->plan) : ls_plan_ready_call(ep->plan, s->weight);
-                last = ready > last ? ready : last;
-            }
-        }
-        ep->bucket_call[b] = last;
-    }
-}
-
 static ls_status bind_plan(ls_engine *e, lane_context *c, engine_plan *ep, ls_err *err) {
     size_t n_bytes = ls_plan_arena_bytes(ep->plan);
     void *arena = c->arena;
@@ -63,7 +44,7 @@ static ls_status bind_plan(ls_engine *e, lane_context *c, engine_plan *ep, ls_er
                            (long long)ep->n_samples);
         }
     }
-    find_bucket_calls(e, ep);
+    ls_engine_find_bucket_calls(e, ep);
     float *gradient = ep->training ? ls_reducer_gradient(e->reducer, 0) : NULL;
     return ls_plan_bind(ep->plan, arena, ls_reducer_params(e->reducer), gradient, err);
 }
@@ -172,56 +153,6 @@ static void list_segments(ls_engine *e) {
     }
 }
 
-/* Buckets of about bucket_bytes: whole weights where they are small, pieces of whole chunks where they are large; the
- * moving statistics in one of their own at the end. */
-void ls_engine_cut_buckets(ls_engine *e) {
-    size_t want = (e->options.bucket_bytes > 0 ? e->options.bucket_bytes : DEFAULT_BUCKET_BYTES) / sizeof(float);
-    want = want / LS_REDUCE_CHUNK * LS_REDUCE_CHUNK;
-    want = want > 0 ? want : LS_REDUCE_CHUNK;
-    int cap = 0;
-    free(e->buckets);
-    free(e->bucket_done);
-    e->buckets = NULL;
-    e->n_buckets = 0;
-    LS_PUSH(e->buckets, e->n_buckets, cap, 0);
-    for (int k = 0; k < e->n_segments; k++) {
-        const segment *s = &e->segments[k];
-        size_t begin = e->buckets[e->n_buckets - 1];
-        if (s->statistic && s->first == e->arena->n_trainable && s->first > begin) {
-            LS_PUSH(e->buckets, e->n_buckets, cap, s->first);
-            begin = s->first;
-        }
-        if (s->statistic) {
-            continue;
-        }
-        if (s->sparse || s->last - s->first > want) { /* starts its own buckets */
-            if (s->first > begin) {
-                LS_PUSH(e->buckets, e->n_buckets, cap, s->first);
-            }
-            for (size_t at = s->first + want; at < s->last; at += want) {
-                LS_PUSH(e->buckets, e->n_buckets, cap, at);
-            }
-            if (s->sparse) { /* and has them to itself */
-                LS_PUSH(e->buckets, e->n_buckets, cap, s->last);
-            }
-        } else if (s->last - begin >= want) {
-            LS_PUSH(e->buckets, e->n_buckets, cap, s->last);
-        }
-    }
-    if (e->arena->n_reduced > e->buckets[e->n_buckets - 1]) {
-        LS_PUSH(e->buckets, e->n_buckets, cap, e->arena->n_reduced);
-    }
-    e->n_buckets--; /* from boundaries to buckets */
-    e->bucket_done = ls_xcalloc((size_t)e->n_buckets + 1, sizeof *e->bucket_done);
-    for (int i = 0; i < e->n_contexts; i++) {
-        for (int k = 0; k < e->contexts[i].n_plans; k++) {
-            if (e->contexts[i].plans[k]->bucket_call != NULL) {
-                find_bucket_calls(e, e->contexts[i].plans[k]);
-            }
-        }
-    }
-}
-
 /* The ranges of sparse weights, into `out` (n_segments); how many. */
 static int list_sparse(const ls_engine *e, ls_sparse *out) {
     const ls_optimizer *o = e->compile != NULL ? &e->compile->optimizer : NULL;
@@ -247,6 +178,11 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
     ls_sparse *sparse = ls_xcalloc((size_t)e->n_segments + 1, sizeof *sparse);
     int n_sparse = list_sparse(e, sparse);
     bool norms = e->compile != NULL && !e->options.inference && ls_engine_needs_norms(e);
+    ls_cut cuts[2 * LS_TUNED_SIZES] = {{0}};
+    for (int i = 0; !e->options.inference && i < e->n_cuts * e->n_fans; i++) {
+        const engine_cut *c = &e->cuts[i % e->n_cuts];
+        cuts[i] = (ls_cut){.n_buckets = c->n_buckets, .buckets = c->buckets, .fan_in = e->fans[i / e->n_cuts]};
+    }
     ls_reducer_options o = {.n_lanes = e->n_lanes,
                             .lanes_at_once = e->n_contexts,
                             .n_threads = e->at_once * e->plan_threads,
@@ -256,8 +192,9 @@ static ls_status make_reducer(ls_engine *e, ls_err *err) {
                             .n_sparse = n_sparse,
                             .sparse = sparse,
                             .wire_bfloat16 = e->options.wire_bfloat16,
-                            .n_buckets = e->options.inference ? 0 : e->n_buckets,
-                            .buckets = e->buckets,
+                            .cut = cuts[0],
+                            .n_more = e->n_cuts * e->n_fans - 1,
+                            .more = cuts + 1,
                             .n_slots = e->options.inference ? 0 : ls_optimizer_n_slots(&e->compile->optimizer),
                             .n_sums = e->heads != NULL ? e->heads->n_sums : 0,
                             .n_norms = norms ? (e->compile->optimizer.class_->trust != NULL ? 2 : 1) : 0,
@@ -454,7 +391,9 @@ void ls_engine_destroy(ls_engine *e) {
         lane_context *c = &e->contexts[i];
         for (int k = 0; k < c->n_plans; k++) {
             ls_plan_destroy(c->plans[k]->plan);
-            free(c->plans[k]->bucket_call);
+            for (int s = 0; s < LS_TUNED_SIZES; s++) {
+                free(c->plans[k]->bucket_call[s]);
+            }
             free(c->plans[k]->own_arena);
             free(c->plans[k]);
         }
@@ -475,7 +414,10 @@ void ls_engine_destroy(ls_engine *e) {
     free(e->rank_outputs);
     free(e->contexts);
     free(e->segments);
-    free(e->buckets);
+    for (int i = 0; i < LS_TUNED_SIZES; i++) {
+        free(e->cuts[i].buckets);
+    }
+    free(e->tuning.gathered);
     free(e->bucket_done);
     free(e->constraint_scratch);
     free(e->states);
@@ -562,7 +504,7 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     *info = (ls_engine_info){.lanes = e->n_lanes,
                              .lanes_here = e->lane_last - e->lane_first,
                              .n_threads = e->plan_threads * e->at_once,
-                             .n_buckets = e->n_buckets,
+                             .n_buckets = ls_engine_buckets(e)->n_buckets,
                              .lanes_meet = ls_engine_meets(e),
                              .compile_ms = e->compile_ms,
                              .weights_bytes = e->arena->n_total * sizeof(float),
@@ -588,9 +530,7 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     }
 }
 
-void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, int64_t *work_ns) {
+ls_engine_times ls_engine_take_times(ls_engine *e) {
     const ls_reducer_times t = ls_reducer_take_times(e->reducer);
-    *late_ns = t.late_ns;
-    *network_ns = t.network_ns;
-    *work_ns = t.work_ns;
+    return (ls_engine_times){t.talk_ns, t.late_ns, t.network_ns, t.work_ns};
 }

@@ -133,15 +133,25 @@ const float *ls_engine_probe_output(const ls_engine *e, int o);
 void ls_engine_probe_gradient(const ls_engine *e, const ls_weight *w, float *out);
 const float *ls_engine_probe_input_gradient(const ls_engine *e, int i);
 
-/* Which size of bucket the first steps have shown to be best. */
-enum { LS_TUNED_SIZES = 4 };
+/* A way to reduce gradients, and what it cost: a step's time in the all-reduce, the mean over ranks. */
+typedef struct ls_way {
+    size_t bucket_bytes;
+    bool newest_first; /* of the buckets that are ready: what the next forward pass needs first, not what waits longest
+                        */
+    int fan_in;        /* nodes, or groups of nodes, that exchange directly */
+    double exposed_ms;
+} ls_way;
+/* Which way is used, and which ones the first steps have tried out. */
+enum { LS_TUNED_SIZES = 4, LS_TUNED_MOST = 9 };
 typedef struct ls_tuned {
-    size_t bucket_bytes[LS_TUNED_SIZES];
-    double exposed_ms[LS_TUNED_SIZES]; /* of a step of rank 0: waiting, adding and updating */
-    int chosen;
+    ls_way used;
+    int n_tried; /* 0: there was nothing to choose from */
+    ls_way tried[LS_TUNED_MOST];
+    int n_steps; /* that it took */
 } ls_tuned;
-/* Whether it has been chosen since the last call. Local. */
+/* Whether it has been chosen since the last call; what is used now in any case. What ways cost is known on rank 0. */
 bool ls_engine_tuned(ls_engine *e, ls_tuned *out);
+bool ls_engine_is_tuning(const ls_engine *e); /* the same on all ranks */
 
 /* For bench and logs. */
 typedef struct ls_engine_info {
@@ -169,8 +179,11 @@ typedef struct ls_engine_profile_row {
  * Returns the number of rows; *out is the caller's to free().
  */
 int ls_engine_profile_rows(ls_engine *e, ls_engine_profile_row **out, uint64_t *n_steps);
-/* What the all-reduce has cost this rank since the last call, in nanoseconds: waiting for ranks of its node, waiting
- * for other nodes, and work (adding, and the optimizer's updates). */
-void ls_engine_take_times(ls_engine *e, int64_t *late_ns, int64_t *network_ns, int64_t *work_ns);
+/* What the all-reduce has cost this rank since the last call, in nanoseconds: messages between operators, waiting for
+ * ranks of its node, waiting for other nodes, and work (adding, and the optimizer's updates). */
+typedef struct ls_engine_times {
+    int64_t talk_ns, late_ns, network_ns, work_ns;
+} ls_engine_times;
+ls_engine_times ls_engine_take_times(ls_engine *e);
 
 #endif

@@ -18,9 +18,9 @@ typedef struct {
     int64_t n_samples;
     bool training;
     ls_plan *plan;
-    uint64_t prepared; /* 1 + the step whose weights it has prepared; 0: none */
-    int *bucket_call;  /* (n_buckets) backward call after which the bucket is ready */
-    void *own_arena;   /* when the context's is too small; else NULL */
+    uint64_t prepared;                /* 1 + the step whose weights it has prepared; 0: none */
+    int *bucket_call[LS_TUNED_SIZES]; /* by size of bucket: (n_buckets) backward call after which the bucket is ready */
+    void *own_arena;                  /* when the context's is too small; else NULL */
 } engine_plan;
 
 /* A lane's pass through its plan. */
@@ -64,12 +64,22 @@ typedef struct {
     ls_reducer_times reduce;
 } engine_profile;
 
-/* The choice of a bucket size (engine_tune.c). */
+/* Buckets of one size. */
+typedef struct {
+    size_t bytes; /* about */
+    int n_buckets;
+    size_t *buckets; /* (n_buckets + 1) floats */
+} engine_cut;
+
+/* The choice of what changes no bits (engine_tune.c). */
 typedef struct {
     bool on, news;
-    int at; /* steps done */
-    int64_t before_ns;
-    double least_ms; /* of this round's steps so far; negative: none */
+    int stage, first, n; /* what is tried out now: [first, first + n) of tuned.tried */
+    int at;              /* steps done in this stage */
+    int64_t before_ns, step_start_ns;
+    double least_ms;   /* of this round's steps so far; negative: none */
+    double warm_share; /* of the all-reduce in a step, before anything was tried out */
+    double *gathered;  /* (team size, LS_TUNED_MOST + 1) */
     ls_tuned tuned;
 } engine_tuning;
 
@@ -90,8 +100,9 @@ struct ls_engine {
     size_t *meet[2];     /* (n_meet) sizes of the meetings of inference and training plans */
     int n_meet[2];
     double **meet_values; /* (lanes of this rank) */
-    int n_buckets;
-    size_t *buckets; /* (n_buckets + 1) floats */
+    int n_cuts, cut;      /* sizes of buckets that can be had; the one in use */
+    engine_cut cuts[LS_TUNED_SIZES];
+    int n_fans, fans[2]; /* fan-ins that can be had: number size + fan * n_cuts of the reducer's */
     int n_segments;
     segment *segments; /* by offset; over the reduced part */
     bool regularized;
@@ -133,12 +144,16 @@ void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, doub
 void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total);
 bool ls_engine_needs_norms(const ls_engine *e);
 
-/* Buckets of options.bucket_bytes, for the engine and its plans. */
+/* engine_cut.c: the sizes of buckets that may be used, and when each bucket of a plan is ready. */
 void ls_engine_cut_buckets(ls_engine *e);
+void ls_engine_find_bucket_calls(const ls_engine *e, engine_plan *ep);
+static inline const engine_cut *ls_engine_buckets(const ls_engine *e) {
+    return &e->cuts[e->cut];
+}
 
 /* Tuning: once the engine is made; before and after each training step (before: collective). */
 void ls_engine_tune_begin(ls_engine *e);
-ls_status ls_engine_tune_before(ls_engine *e, ls_err *err) LS_MUST_CHECK;
+void ls_engine_tune_before(ls_engine *e);
 void ls_engine_tune_after(ls_engine *e);
 
 /* Collective over the node, after an update: projects the weights that have constraints. */

@@ -31,10 +31,11 @@ static int add_around(const ls_engine *e, ls_engine_profile_row *rows, int n) {
     for (int i = 0; i < n; i++) {
         calls += rows[i].ms;
     }
-    const int64_t parts[] = {p->fill_ns, p->merge_ns, p->reduce.work_ns, p->reduce.late_ns, p->reduce.network_ns};
-    static const char *const labels[] = {"data.fill", "gradient.merge", "gradient.sum+update", "wait.ranks",
-                                         "wait.network"};
-    for (int i = 0; i < 5; i++) {
+    const int64_t parts[] = {p->fill_ns,        p->merge_ns,       p->reduce.work_ns,
+                             p->reduce.talk_ns, p->reduce.late_ns, p->reduce.network_ns};
+    static const char *const labels[] = {"data.fill",     "gradient.merge", "gradient.sum+update",
+                                         "gradient.send", "wait.ranks",     "wait.network"};
+    for (int i = 0; i < 6; i++) {
         n = add(rows, n, labels[i], parts[i]);
         known += parts[i];
     }
@@ -47,7 +48,7 @@ int ls_engine_profile_rows(ls_engine *e, ls_engine_profile_row **out, uint64_t *
     for (int phase = LS_PHASE_PREPARE; ep != NULL && phase <= LS_PHASE_BACKWARD; phase++) {
         n_calls += ls_plan_n_calls(ep->plan, (ls_phase)phase);
     }
-    ls_engine_profile_row *rows = ls_xcalloc((size_t)n_calls + 8, sizeof *rows);
+    ls_engine_profile_row *rows = ls_xcalloc((size_t)n_calls + 9, sizeof *rows);
     for (int phase = LS_PHASE_PREPARE; ep != NULL && phase <= LS_PHASE_BACKWARD; phase++) {
         for (int i = 0; i < ls_plan_n_calls(ep->plan, (ls_phase)phase); i++) {
             const ls_call *c = ls_plan_call(ep->plan, (ls_phase)phase, i);

@@ -75,11 +75,12 @@ static void after_backward_call(void *context, int call) {
     if (!h->work->last_group) {
         return;
     }
-    while (h->pass->own_bucket < e->n_buckets && h->pass->plan->bucket_call[h->pass->own_bucket] <= call) {
+    const int n_buckets = ls_engine_buckets(e)->n_buckets, *bucket_call = h->pass->plan->bucket_call[e->cut];
+    while (h->pass->own_bucket < n_buckets && bucket_call[h->pass->own_bucket] <= call) {
         atomic_fetch_add_explicit(&e->bucket_done[h->pass->own_bucket++], 1, memory_order_release);
     }
     if (h->leader) {
-        while (e->bucket_next < e->n_buckets &&
+        while (e->bucket_next < n_buckets &&
                atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->work->count) {
             ls_reducer_ready(e->reducer, e->bucket_next++);
         }
@@ -93,7 +94,7 @@ static void leave_out(ls_engine *e, const work *w, int i) {
         return;
     }
     memset(ls_reducer_gradient(e->reducer, w->slot[i]), 0, e->arena->n_reduced * sizeof(float));
-    for (int b = 0; w->last_group && b < e->n_buckets; b++) {
+    for (int b = 0; w->last_group && b < ls_engine_buckets(e)->n_buckets; b++) {
         atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
     }
 }
@@ -301,9 +302,9 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     }
     double decay = e->compile->optimizer.decay;
     e->learning_rate = decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate;
-    LS_TRY(ls_engine_tune_before(e, err));
+    ls_engine_tune_before(e);
     e->bucket_next = 0;
-    for (int b = 0; b < e->n_buckets; b++) {
+    for (int b = 0; b < ls_engine_buckets(e)->n_buckets; b++) {
         atomic_store_explicit(&e->bucket_done[b], 0, memory_order_relaxed);
     }
     begin_contexts(e);
@@ -317,7 +318,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     if (schedule->n_groups == 0) { /* no lanes: others may meet nevertheless */
         run_together(e, &w, e->lane_first, 0);
     }
-    while (e->bucket_next < e->n_buckets) {
+    while (e->bucket_next < ls_engine_buckets(e)->n_buckets) {
         ls_reducer_ready(e->reducer, e->bucket_next++);
     }
     ls_status mine = lane_status(e, err);
@@ -330,6 +331,7 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     ls_status status = judge(e, &v, mine, penalty, verdict, err);
     if (e->profile.on) {
         const ls_reducer_times t = ls_reducer_take_times(e->reducer);
+        e->profile.reduce.talk_ns += t.talk_ns;
         e->profile.reduce.work_ns += t.work_ns;
         e->profile.reduce.late_ns += t.late_ns;
         e->profile.reduce.network_ns += t.network_ns;

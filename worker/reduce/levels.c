@@ -114,12 +114,18 @@ int ls_levels_first_rank(const ls_levels *l, int level, int group) {
     return l->first[0][ls_levels_first_node(l, level, group)];
 }
 
-int ls_levels_agent(const ls_levels *l, int level, int group, size_t part, int bucket) {
+/* By how much digit s of a bucket is turned: the last digit, which tells children of the whole apart, turns first. */
+static size_t turn_of(const ls_levels *l, int s, int bucket) {
+    return (size_t)bucket / (l->n_parts[l->n] / l->n_parts[s]) % (size_t)l->width[s];
+}
+
+int ls_levels_agent(const ls_levels *l, int level, int group, size_t part, int bucket, bool turned) {
     int g = group;
     for (int s = level; s >= 0; s--) {
-        int n = l->first[s][g + 1] - l->first[s][g], digit = (int)(part % (size_t)l->width[s]);
-        g = l->first[s][g] + (n == l->width[s] ? digit : (digit + bucket) % n);
-        part /= (size_t)l->width[s];
+        int n = l->first[s][g + 1] - l->first[s][g], width = l->width[s];
+        int digit = (int)((part + (turned ? turn_of(l, s, bucket) : 0)) % (size_t)width);
+        g = l->first[s][g] + (n == width ? digit : (digit + bucket) % n);
+        part /= (size_t)width;
     }
     return g;
 }

@@ -17,6 +17,7 @@
 #ifndef LS_WORKER_LEVELS_H
 #define LS_WORKER_LEVELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { LS_FAN_IN = 16 }; /* where it is not said */
@@ -40,8 +41,9 @@ int ls_levels_group(const ls_levels *l, int level, int rank);
 int ls_levels_first_rank(const ls_levels *l, int level, int group);
 int ls_levels_first_node(const ls_levels *l, int level, int group);
 
-/* The rank that adds a part of that level for that group. */
-int ls_levels_agent(const ls_levels *l, int level, int group, size_t part, int bucket);
+/* The rank that adds a part of that level for that group. Turned: parts go to other ranks from one bucket to the next,
+ * for buckets that have fewer parts than there are ranks. */
+int ls_levels_agent(const ls_levels *l, int level, int group, size_t part, int bucket, bool turned);
 
 /* A part of that level of n items is [*lo, *hi): every rank owns about as many. */
 void ls_levels_cut(const ls_levels *l, int level, size_t part, size_t n, size_t *lo, size_t *hi);

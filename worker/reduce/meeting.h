@@ -5,12 +5,15 @@
  * (worker/reduce/lanes.h), so their bits depend on the number of lanes alone. One meeting:
  *
  *   a. each rank adds its lanes as far as the tree allows, into its rows in the node's shared memory;
- *   b. where there are several nodes, the first rank of each adds its node's rows as far as the tree allows, and sends
- *      them to the first ranks of the others;
- *   c. every rank adds all rows.
+ *   b. on one node, every rank adds all rows;
+ *   c. where there are several, the first rank of each adds its node's rows as far as the tree allows, and then goes up
+ *      the levels (levels.h): in a group of them, whoever leads a node has what its own child comes to, hears what each
+ *      other child comes to from one leader there, and adds. The highest level's sum is that of all lanes; it goes into
+ *      the node's shared memory, where the others find it.
  *
- * Costs n doubles for each rank of a node and each other node to read, and one message for each pair of nodes. Waits
- * are noted in the progress row, for the watchdog. Nothing allocates but create.
+ * With n nodes that is n - 1 messages a leader up to the team's fan-in, and with more nodes fan-in - 1 a level: 45 with
+ * 4,096 nodes, not 4,095, and as many rows to read (some more where groups end within the tree). Waits are noted in the
+ * progress row, for the watchdog. Nothing allocates but create.
  */
 #ifndef LS_WORKER_MEETING_H
 #define LS_WORKER_MEETING_H
@@ -34,6 +37,9 @@ typedef struct ls_meeting_options {
 ls_status ls_meeting_create(ls_meeting **out, ls_team *team, const ls_meeting_options *options,
                             ls_err *err) LS_MUST_CHECK;
 void ls_meeting_destroy(ls_meeting *m); /* collective; NULL is fine */
+
+/* Messages that this rank has sent to other nodes since create. */
+uint64_t ls_meeting_sent(const ls_meeting *m);
 
 /* Collective. lane[i] has the n doubles of this rank's i-th lane and receives the sums; NULL: that lane has nothing to
  * give, and reads nothing. n is one of the sizes. One thread a rank. */

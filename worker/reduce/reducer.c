@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/memory.h"
 #include "worker/reduce/reducer_private.h"
 
@@ -25,14 +26,21 @@ static uint64_t mix(uint64_t h, const void *bytes, size_t n_bytes) {
     return h;
 }
 
+static uint64_t mix_cut(uint64_t h, const ls_cut *c) {
+    const size_t words[] = {(size_t)c->n_buckets, (size_t)c->fan_in, c->least_floats, c->most_floats};
+    h = mix(h, words, sizeof words);
+    return c->n_buckets > 0 ? mix(h, c->buckets, ((size_t)c->n_buckets + 1) * sizeof *c->buckets) : h;
+}
+
 /* What all ranks must agree on before they reduce anything. */
 static ls_status check_same(ls_reducer *r, ls_err *err) {
     const ls_reducer_options *o = &r->o;
-    const size_t counts[] = {(size_t)o->n_lanes,   o->n_params,           o->n_reduced,
-                             (size_t)o->n_buckets, (size_t)o->n_slots,    (size_t)o->n_sums,
-                             (size_t)o->n_norms,   (size_t)o->n_segments, (size_t)r->team->fan_in};
+    const size_t counts[] = {(size_t)o->n_lanes, o->n_params,       o->n_reduced,       (size_t)r->n_schemes,
+                             (size_t)o->n_slots, (size_t)o->n_sums, (size_t)o->n_norms, (size_t)o->n_segments};
     uint64_t h = mix(0xcbf29ce484222325u, counts, sizeof counts);
-    h = o->n_buckets > 0 ? mix(h, o->buckets, ((size_t)o->n_buckets + 1) * sizeof *o->buckets) : h;
+    for (int i = 0; i < r->n_schemes; i++) {
+        h = mix_cut(h, &r->schemes[i].cut);
+    }
     h = mix(h, &o->wire_bfloat16, sizeof o->wire_bfloat16);
     h = mix(h, &o->n_gradient, sizeof o->n_gradient);
     for (int k = 0; k < o->n_sparse; k++) {
@@ -42,7 +50,7 @@ static ls_status check_same(ls_reducer *r, ls_err *err) {
     h = o->n_segments > 0 ? mix(h, o->segments, ((size_t)o->n_segments + 1) * sizeof *o->segments) : h;
     char words[160];
     snprintf(words, sizeof words, "%d lanes, %zu parameters, %zu of them reduced in %d buckets, fan-in %d", o->n_lanes,
-             o->n_params, o->n_reduced, o->n_buckets, r->team->fan_in);
+             o->n_params, o->n_reduced, o->cut.n_buckets, r->schemes[0].cut.fan_in);
     return ls_team_check_same(r->team, "the bucket table", h, words, err);
 }
 
@@ -63,11 +71,35 @@ static ls_sparse *copy_sparse(const ls_reducer_options *o) {
     return o->n_sparse > 0 ? memcpy(ls_xrealloc(NULL, n_bytes), o->sparse, n_bytes) : NULL;
 }
 
+/* The caller's cut with everything said. */
+static ls_cut complete_cut(const ls_team *team, const ls_reducer_options *o, const ls_cut *given) {
+    ls_cut c = *given;
+    check_table(c.buckets, c.n_buckets, o->n_reduced);
+    c.buckets = copy_table(c.buckets, c.n_buckets);
+    c.fan_in = c.fan_in > 0 ? c.fan_in : team->fan_in;
+    c.least_floats = c.least_floats > 0 ? ls_align_up(c.least_floats, LS_REDUCE_GRAIN) : LS_REDUCE_PART;
+    c.most_floats = c.most_floats > LS_REDUCE_CHUNK ? c.most_floats
+                    : c.most_floats > 0             ? LS_REDUCE_CHUNK
+                                                    : LS_REDUCE_MESSAGE;
+    return c;
+}
+
+static void make_schemes(ls_reducer *r) {
+    if (r->o.n_norms > 0) {
+        ls_reducer_cut_chunks(r);
+    }
+    for (int i = 0; i < r->n_schemes; i++) {
+        r->scheme = &r->schemes[i];
+        ls_levels_init(&r->scheme->levels, r->team->n_nodes, r->team->node_first, r->scheme->cut.fan_in);
+        ls_reducer_cut(r);
+    }
+    r->scheme = r->schemes;
+}
+
 ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_options *options, ls_err *err) {
     const ls_reducer_options *o = options;
     LS_ASSERT(o->n_lanes >= 1 && o->lanes_at_once >= 1 && o->n_params >= o->n_reduced && o->n_sums >= 0);
     LS_ASSERT(o->n_norms >= 0 && o->n_norms <= LS_MAX_NORMS);
-    check_table(o->buckets, o->n_buckets, o->n_reduced);
     if (o->n_norms > 0) {
         check_table(o->segments, o->n_segments, o->n_reduced);
     }
@@ -75,16 +107,20 @@ ls_status ls_reducer_create(ls_reducer **out, ls_team *team, const ls_reducer_op
     LS_ASSERT(o->n_slots >= 0 && (size_t)o->n_slots <= sizeof r->slots / sizeof r->slots[0]);
     r->team = team;
     r->o = *o;
-    r->o.buckets = copy_table(o->buckets, o->n_buckets);
     r->o.segments = o->n_norms > 0 ? copy_table(o->segments, o->n_segments) : NULL;
     r->o.n_segments = o->n_norms > 0 ? o->n_segments : 0;
     r->o.n_gradient = o->n_gradient > 0 ? o->n_gradient : o->n_reduced;
     r->o.sparse = copy_sparse(o);
     r->o.n_threads = o->n_threads > 1 ? o->n_threads : 1;
+    r->n_schemes = 1 + o->n_more;
+    r->schemes = ls_xcalloc((size_t)r->n_schemes, sizeof *r->schemes);
+    for (int i = 0; i < r->n_schemes; i++) {
+        r->schemes[i].cut = complete_cut(team, o, i == 0 ? &o->cut : &o->more[i - 1]);
+    }
+    r->scheme = r->schemes;
     ls_status status = check_same(r, err);
     if (status == LS_OK) {
-        ls_levels_init(&r->levels, team->n_nodes, team->node_first, team->fan_in);
-        ls_reducer_cut(r);
+        make_schemes(r);
         status = ls_reducer_allocate(r, err);
     }
     if (status != LS_OK) {
@@ -117,7 +153,11 @@ const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r) {
 }
 void ls_reducer_sent(const ls_reducer *r, uint64_t *n_messages, uint64_t *n_bytes) {
     *n_messages = *n_bytes = 0;
-    ls_exchange_sent(r->slices, n_messages, n_bytes);
+    for (int i = 0; i < r->n_schemes; i++) {
+        if (r->schemes[i].slices != NULL) {
+            ls_exchange_sent(r->schemes[i].slices, n_messages, n_bytes);
+        }
+    }
     ls_exchange_sent(r->mail, n_messages, n_bytes);
 }
 size_t ls_reducer_shared_bytes(const ls_reducer *r) {
@@ -134,42 +174,45 @@ ls_reducer_times ls_reducer_see_times(const ls_reducer *r) {
     return r->times;
 }
 
-ls_status ls_reducer_recut(ls_reducer *r, int n_buckets, const size_t *buckets, ls_err *err) {
+int ls_reducer_n_levels(const ls_reducer *r) {
+    return r->scheme->levels.n;
+}
+
+void ls_reducer_settle(ls_reducer *r) {
     LS_ASSERT(r->next_ready == 0);
-    check_table(buckets, n_buckets, r->o.n_reduced);
-    ls_reducer_gather_slots(r);
-    ls_reducer_forget_cut(r);
-    free((void *)r->o.buckets);
-    r->o.n_buckets = n_buckets;
-    r->o.buckets = copy_table(buckets, n_buckets);
-    LS_TRY(check_same(r, err));
-    ls_reducer_cut(r);
-    LS_TRY(ls_reducer_allocate_cut(r, err));
-    ls_reducer_scatter_slots(r);
-    return LS_OK;
+    for (int i = 0; i < r->n_schemes; i++) {
+        if (&r->schemes[i] != r->scheme) {
+            ls_reducer_free_scheme(&r->schemes[i]);
+        }
+    }
 }
 
 /* ---- the step ---- */
 
+static void begin_stage(ls_reducer *r, ls_stage *stage) {
+    stage->collected = stage->returned = 0;
+    r->n_left += 2 * stage->n_jobs;
+    for (int i = 0; i < stage->n_jobs; i++) {
+        ls_job *job = &stage->jobs[i];
+        job->collected = job->applied = job->returned = false;
+        for (int c = 0; c < job->n_children; c++) {
+            if (c != job->own_child) {
+                ls_exchange_start(r->scheme->slices, job->fragments[c]);
+            }
+        }
+    }
+}
+
 void ls_reducer_begin(ls_reducer *r, uint64_t step) {
     LS_ASSERT(r->next_ready == 0);
     ls_progress_phase(r->team->progress, LS_DOING_TRAIN, step);
-    ls_progress_bucket(r->team->progress, r->o.n_buckets > 0 ? 0 : -1);
+    ls_progress_bucket(r->team->progress, r->scheme->n_buckets > 0 ? 0 : -1);
     r->steps++;
     r->base = r->begun;
-    r->begun += (uint64_t)r->o.n_buckets;
-    r->node_ready = r->applied = r->n_left = 0;
-    for (int s = 0; s <= r->levels.n; s++) {
-        ls_stage *stage = &r->stages[s];
-        stage->collected = stage->returned = 0;
-        r->n_left += 2 * stage->n_jobs;
-        for (int i = 0; i < stage->n_jobs; i++) {
-            for (int c = 0; c < stage->jobs[i].n_children; c++) {
-                if (c != stage->jobs[i].own_child) {
-                    ls_exchange_start(r->slices, stage->jobs[i].fragments[c]);
-                }
-            }
-        }
+    r->begun += (uint64_t)r->scheme->n_buckets;
+    r->node_ready = r->n_left = 0;
+    for (int s = 0; s <= r->scheme->levels.n; s++) {
+        begin_stage(r, &r->scheme->stages[s]);
     }
 }
 
@@ -189,7 +232,7 @@ static int count_ready(const ls_reducer *r, int *late) {
 /* The child whose fragments a job still lacks, or -1. */
 static int lacking(ls_reducer *r, const ls_job *job) {
     for (int c = 0; c < job->n_children; c++) {
-        if (c != job->own_child && !ls_exchange_done(r->slices, job->fragments[c])) {
+        if (c != job->own_child && !ls_exchange_done(r->scheme->slices, job->fragments[c])) {
             return c;
         }
     }
@@ -198,8 +241,8 @@ static int lacking(ls_reducer *r, const ls_job *job) {
 
 /* Whether a job has all that it adds. */
 static bool is_complete(ls_reducer *r, const ls_job *job) {
-    return job->slice.bucket < r->node_ready &&
-           (job->level < 2 || job->own_job < r->stages[job->level - 1].collected) && lacking(r, job) < 0;
+    return !job->collected && job->slice.bucket < r->node_ready &&
+           (job->level < 2 || r->scheme->stages[job->level - 1].jobs[job->own_job].collected) && lacking(r, job) < 0;
 }
 
 static void collect(ls_reducer *r, ls_job *job) {
@@ -208,83 +251,142 @@ static void collect(ls_reducer *r, ls_job *job) {
         ls_reducer_send_up(r, job);
     } else {
         ls_reducer_apply(r, job);
-        r->applied += r->o.n_norms == 0;
+        job->applied = r->o.n_norms == 0;
     }
+    job->collected = true;
+    r->n_left--;
 }
 
 /* The part that went up and whose new parameters have not come back, or -1. */
 static int without_params(ls_reducer *r, const ls_job *job) {
     for (int i = 0; i < job->n_outs; i++) {
         const ls_out *out = &job->outs[i];
-        if (out->job >= 0 ? out->job >= r->stages[job->level + 1].returned
-                          : !ls_exchange_done(r->slices, out->params)) {
+        if (out->job >= 0 ? !r->scheme->stages[job->level + 1].jobs[out->job].returned
+                          : !ls_exchange_done(r->scheme->slices, out->params)) {
             return i;
         }
     }
     return -1;
 }
 
-/* Whether the next job of a level to return has its new parameters. */
-static bool is_new(ls_reducer *r, const ls_stage *stage) {
-    const ls_job *job = &stage->jobs[stage->returned];
-    return ls_reducer_is_top(r, job->level) ? stage->returned < r->applied
-                                            : stage->returned < stage->collected && without_params(r, job) < 0;
+/* Whether a job can return: it has its new parameters. */
+static bool is_new(ls_reducer *r, const ls_job *job) {
+    return !job->returned &&
+           (ls_reducer_is_top(r, job->level) ? job->applied : job->collected && without_params(r, job) < 0);
+}
+
+static void give_back(ls_reducer *r, ls_job *job) {
+    ls_reducer_unpack_params(r, job);
+    ls_reducer_send_down(r, job);
+    job->returned = true;
+    r->n_left--;
+}
+
+/* Of the jobs [from, to) the next one for which `can` holds, in the order chosen. Asks WINDOW of those that are not
+ * `done` yet: each question may be one to MPI. */
+static ls_job *next_job(ls_reducer *r, ls_job *jobs, int from, int to, bool (*can)(ls_reducer *, const ls_job *),
+                        bool (*done)(const ls_job *)) {
+    enum { WINDOW = 8 };
+    for (int i = 0, asked = 0; i < to - from && asked < WINDOW; i++) {
+        ls_job *job = &jobs[r->newest_first ? to - 1 - i : from + i];
+        if (!done(job)) {
+            if (can(r, job)) {
+                return job;
+            }
+            asked++;
+        }
+    }
+    return NULL;
+}
+
+static bool was_collected(const ls_job *job) {
+    return job->collected;
+}
+static bool was_returned(const ls_job *job) {
+    return job->returned;
+}
+
+static void collect_stage(ls_reducer *r, ls_stage *stage) {
+    int end = stage->collected;
+    while (end < stage->n_jobs && stage->jobs[end].slice.bucket < r->node_ready) {
+        end++;
+    }
+    ls_job *job;
+    while ((job = next_job(r, stage->jobs, stage->collected, end, is_complete, was_collected)) != NULL) {
+        collect(r, job);
+        while (stage->collected < end && stage->jobs[stage->collected].collected) {
+            stage->collected++;
+        }
+    }
+}
+
+static void return_stage(ls_reducer *r, ls_stage *stage) {
+    int end = stage->returned;
+    while (end < stage->n_jobs && stage->jobs[end].slice.bucket < r->node_ready) {
+        end++;
+    }
+    ls_job *job;
+    while ((job = next_job(r, stage->jobs, stage->returned, end, is_new, was_returned)) != NULL) {
+        give_back(r, job);
+        while (stage->returned < end && stage->jobs[stage->returned].returned) {
+            stage->returned++;
+        }
+    }
 }
 
 /* Everything that can be done now. Whether something was. Others wait for what this rank sends: the lower levels come
  * first on the way up. */
 static bool get_on(ls_reducer *r) {
+    const ls_scheme *c = r->scheme;
     int before = r->n_left;
-    if (r->node_ready < r->o.n_buckets) {
+    if (r->node_ready < c->n_buckets) {
         int late;
         r->node_ready = count_ready(r, &late);
     }
-    for (int s = 0; s <= r->levels.n; s++) {
-        ls_stage *stage = &r->stages[s];
-        while (stage->collected < stage->n_jobs && is_complete(r, &stage->jobs[stage->collected])) {
-            collect(r, &stage->jobs[stage->collected++]);
-            r->n_left--;
-        }
+    for (int s = 0; s <= c->levels.n; s++) {
+        collect_stage(r, &c->stages[s]);
     }
-    for (int s = r->levels.n; s >= 0; s--) {
-        ls_stage *stage = &r->stages[s];
-        while (stage->returned < stage->n_jobs && is_new(r, stage)) {
-            ls_job *job = &stage->jobs[stage->returned++];
-            ls_reducer_unpack_params(r, job);
-            ls_reducer_send_down(r, job);
-            r->n_left--;
-        }
+    for (int s = c->levels.n; s >= 0; s--) {
+        return_stage(r, &c->stages[s]);
     }
     return r->n_left < before;
 }
 
 void ls_reducer_poll(ls_reducer *r) {
-    if (r->n_left > 0 && !get_on(r) && r->team->n_nodes > 1) {
-        ls_exchange_poke(r->slices);
+    if (r->n_left == 0 || (r->team->n_nodes == 1 && r->next_ready == 0)) {
+        return;
     }
+    const int64_t start = ls_now_ns(), work_ns = r->times.work_ns;
+    if (!get_on(r) && r->team->n_nodes > 1) {
+        ls_exchange_poke(r->scheme->slices);
+    }
+    r->times.talk_ns += ls_now_ns() - start - (r->times.work_ns - work_ns);
 }
 
 void ls_reducer_ready(ls_reducer *r, int bucket) {
-    LS_ASSERT(bucket == r->next_ready && bucket < r->o.n_buckets);
+    const ls_cut *cut = &r->scheme->cut;
+    LS_ASSERT(bucket == r->next_ready && bucket < cut->n_buckets);
     r->next_ready++;
-    atomic_store_explicit(&ls_reducer_line(r)->ready, r->base + (uint64_t)r->next_ready, memory_order_release);
-    ls_progress_bucket(r->team->progress, r->next_ready < r->o.n_buckets ? r->next_ready : -1);
+    atomic_store_explicit(&ls_reducer_line(r)->ready, r->base + (uint64_t)r->scheme->given_end[r->next_ready],
+                          memory_order_release);
+    ls_progress_bucket(r->team->progress, r->next_ready < cut->n_buckets ? r->next_ready : -1);
     ls_reducer_poll(r);
 }
 
 /* Says whom the first thing that cannot be done waits for. */
 static void name_whom(ls_reducer *r, ls_wait *w) {
     const ls_team *t = r->team;
+    const ls_scheme *c = r->scheme;
     int late = 0, ready = count_ready(r, &late), m;
     w->wanted = -1;
     w->account = &r->times.network_ns;
-    for (int s = 0; s <= r->levels.n; s++) {
-        const ls_stage *stage = &r->stages[s];
-        const ls_job *job = &stage->jobs[stage->collected];
+    for (int s = 0; s <= c->levels.n; s++) {
+        const ls_stage *stage = &c->stages[s];
         if (stage->collected == stage->n_jobs) {
             continue;
         }
-        w->wanted = job->slice.bucket;
+        const ls_job *job = &stage->jobs[stage->collected];
+        w->wanted = c->given[job->slice.bucket];
         if (job->slice.bucket >= ready) {
             w->account = &r->times.late_ns;
             ls_wait_for(w, t->node_first[t->node] + late, false);
@@ -295,10 +397,13 @@ static void name_whom(ls_reducer *r, ls_wait *w) {
             return;
         }
     }
-    for (int s = r->levels.n - 1; s >= 0; s--) {
-        const ls_stage *stage = &r->stages[s];
+    for (int s = c->levels.n - 1; s >= 0; s--) {
+        const ls_stage *stage = &c->stages[s];
+        if (stage->returned == stage->n_jobs) {
+            continue;
+        }
         const ls_job *job = &stage->jobs[stage->returned];
-        if (stage->returned < stage->collected && (m = without_params(r, job)) >= 0 && job->outs[m].job < 0) {
+        if (job->collected && (m = without_params(r, job)) >= 0 && job->outs[m].job < 0) {
             ls_wait_for(w, job->outs[m].agent, true);
             return;
         }
@@ -308,16 +413,17 @@ static void name_whom(ls_reducer *r, ls_wait *w) {
 
 /* Whether all that this rank sent in the step has left. */
 static bool sent(ls_reducer *r) {
-    for (int s = 0; s <= r->levels.n; s++) {
-        for (int i = 0; i < r->stages[s].n_jobs; i++) {
-            const ls_job *job = &r->stages[s].jobs[i];
+    ls_exchange *x = r->scheme->slices;
+    for (int s = 0; s <= r->scheme->levels.n; s++) {
+        for (int i = 0; i < r->scheme->stages[s].n_jobs; i++) {
+            const ls_job *job = &r->scheme->stages[s].jobs[i];
             for (int c = 0; c < job->n_children; c++) {
-                if (c != job->own_child && !ls_exchange_done(r->slices, job->params[c])) {
+                if (c != job->own_child && !ls_exchange_done(x, job->params[c])) {
                     return false;
                 }
             }
             for (int o = 0; o < job->n_outs; o++) {
-                if (job->outs[o].job < 0 && !ls_exchange_done(r->slices, job->outs[o].fragments)) {
+                if (job->outs[o].job < 0 && !ls_exchange_done(x, job->outs[o].fragments)) {
                     return false;
                 }
             }
@@ -327,8 +433,8 @@ static bool sent(ls_reducer *r) {
 }
 
 static bool all_collected(const ls_reducer *r) {
-    for (int s = 0; s <= r->levels.n; s++) {
-        if (r->stages[s].collected < r->stages[s].n_jobs) {
+    for (int s = 0; s <= r->scheme->levels.n; s++) {
+        if (r->scheme->stages[s].collected < r->scheme->stages[s].n_jobs) {
             return false;
         }
     }
@@ -356,15 +462,14 @@ static void work_off(ls_reducer *r, bool all) {
 }
 
 void ls_reducer_finish(ls_reducer *r, unsigned flags, ls_status status, ls_reducer_verdict *verdict) {
-    LS_ASSERT(r->next_ready == r->o.n_buckets);
+    LS_ASSERT(r->next_ready == r->scheme->cut.n_buckets);
     if (r->o.n_norms > 0) {
         work_off(r, false);
         ls_reducer_share_norms(r);
-        ls_stage *top = &r->stages[r->levels.n];
-        while (r->applied < top->n_jobs) {
-            ls_job *job = &top->jobs[r->applied];
-            ls_reducer_apply_kept(r, job);
-            r->applied++;
+        ls_stage *top = &r->scheme->stages[r->scheme->levels.n];
+        for (int i = 0; i < top->n_jobs; i++) {
+            ls_reducer_apply_kept(r, &top->jobs[i]);
+            top->jobs[i].applied = true;
             get_on(r);
         }
     }

@@ -42,9 +42,11 @@
 typedef struct ls_reducer ls_reducer;
 
 enum {
-    LS_REDUCE_GRAIN = 16,   /* floats; bucket and segment boundaries are multiples (one cache line) */
-    LS_REDUCE_CHUNK = 4096, /* floats; the largest range that a callback is given at once */
-    LS_REDUCE_BLOCK = 64,   /* floats; what a sparse gradient has or has not */
+    LS_REDUCE_GRAIN = 16,        /* floats; bucket and segment boundaries are multiples (one cache line) */
+    LS_REDUCE_CHUNK = 4096,      /* floats; the largest range that a callback is given at once */
+    LS_REDUCE_BLOCK = 64,        /* floats; what a sparse gradient has or has not */
+    LS_REDUCE_PART = 1024,       /* floats; between nodes, the least that a part has where it is not said */
+    LS_REDUCE_MESSAGE = 1 << 18, /* floats; the most that a part has where it is not said */
     LS_MAX_NORMS = 4
 };
 
@@ -62,6 +64,27 @@ typedef struct ls_sparse {
                         (where there is one level of nodes) only their parameters are sent */
 } ls_sparse;
 
+/*
+ * How the reduced range is cut and exchanged. It changes no bits, so it can be chosen for speed.
+ *
+ * A bucket is what becomes ready at once. One whose parts would be longer than most_floats goes on its way as several,
+ * so that one is added and updated while the next is on the wire. One that would have parts of less than least_floats
+ * has fewer parts than there are ranks, in turn with its neighbours: fewer messages, each of which costs as much as
+ * thousands of bytes.
+ */
+typedef struct ls_cut {
+    int n_buckets;         /* 0 when n_reduced is 0 */
+    const size_t *buckets; /* (n_buckets + 1) floats: bucket b is [buckets[b], buckets[b+1]); from 0 to n_reduced */
+    int fan_in;            /* of the levels between nodes; 0: the team's */
+    size_t least_floats;   /* 0: LS_REDUCE_PART. Between nodes alone, and where neither norms nor sparse ranges say
+                              where parts begin */
+    size_t most_floats;    /* 0: LS_REDUCE_MESSAGE */
+} ls_cut;
+
+/* Which goes first of what can go: the bucket that was ready first, or the one that was ready last, whose parameters
+ * the next forward pass needs first. */
+typedef enum { LS_ORDER_READY, LS_ORDER_NEED } ls_order;
+
 typedef struct ls_reducer_options {
     int n_lanes;       /* over all ranks */
     int lanes_at_once; /* of this rank; may differ between ranks */
@@ -71,14 +94,15 @@ typedef struct ls_reducer_options {
     int n_sparse;
     const ls_sparse *sparse; /* (n_sparse) in order */
     bool wire_bfloat16;      /* gradients go between nodes as bfloat16; see Numerics */
-    int n_buckets;           /* 0 when n_reduced is 0 */
-    const size_t *buckets;   /* (n_buckets + 1) floats: bucket b is [buckets[b], buckets[b+1]); from 0 to n_reduced */
-    int n_slots;             /* optimizer slots */
-    int n_sums;              /* doubles that each lane gives to a verdict */
-    int n_norms;             /* doubles a chunk; 0: one phase */
-    int n_segments;          /* two phases: ranges (weights) that have norms of their own; */
-    const size_t *segments;  /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
-                                multiple of LS_REDUCE_CHUNK from the segment's start */
+    ls_cut cut;              /* the one that is used at first, number 0 */
+    int n_more;
+    const ls_cut *more;     /* (n_more) others that can be used in its place, numbers 1, 2, ... */
+    int n_slots;            /* optimizer slots */
+    int n_sums;             /* doubles that each lane gives to a verdict */
+    int n_norms;            /* doubles a chunk; 0: one phase */
+    int n_segments;         /* two phases: ranges (weights) that have norms of their own; */
+    const size_t *segments; /* (n_segments + 1), as buckets. A bucket may begin or end inside a segment only at a
+                               multiple of LS_REDUCE_CHUNK from the segment's start */
     int n_threads; /* OpenMP threads that add and update, with the callbacks below called from all of them at once on
                       disjoint ranges; 0: one. The bits do not depend on it */
     /* Called on the part's owner with at most LS_REDUCE_CHUNK floats of the reduced gradient: update parameters and
@@ -144,13 +168,17 @@ void ls_reducer_broadcast_params(ls_reducer *r);
 void ls_reducer_gather_slots(ls_reducer *r);
 void ls_reducer_scatter_slots(ls_reducer *r);
 
-/* Collective, between steps: other buckets, as in the options. Optimizer slots move to their new owners; the bits of
- * steps do not change. Takes and frees memory, and talks: for the first steps of a run. */
-ls_status ls_reducer_recut(ls_reducer *r, int n_buckets, const size_t *buckets, ls_err *err) LS_MUST_CHECK;
+/* Collective, between steps: another of the cuts, and an order. Optimizer slots move to their new owners. Takes no
+ * memory, but for what MPI takes for a message. */
+void ls_reducer_use(ls_reducer *r, int cut, ls_order order);
+/* Collective, between steps: forgets all cuts but the one in use. */
+void ls_reducer_settle(ls_reducer *r);
+int ls_reducer_n_levels(const ls_reducer *r); /* of the cut in use; 0: one node */
 
-/* What the all-reduce has cost this rank, since the last call. Nothing of it is hidden behind operators: what is, is
- * what the network does meanwhile. */
+/* What the all-reduce has cost this rank, since the last call: time of its thread, whether between operators or after
+ * them. Hidden is what the network does meanwhile. */
 typedef struct ls_reducer_times {
+    int64_t talk_ns;    /* in poll and ready, but for work: messages */
     int64_t late_ns;    /* waiting for ranks of this node that are not there yet */
     int64_t network_ns; /* waiting for other nodes: their messages, and their ranks that are late */
     int64_t work_ns;    /* adding, updating, packing */

@@ -59,14 +59,11 @@ static int raw_branches(ls_reducer *r, const ls_lane_schedule *schedules, ls_bra
 
 /* The sum of each level: of what the children of this rank's group send, with this node's raw fragments in their place
  * on levels 0 and 1. */
-static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
-    const ls_levels *l = &r->levels;
-    const size_t n_lanes = (size_t)r->o.n_lanes;
-    ls_branch *raw = ls_xcalloc(n_lanes, sizeof *raw), *all = ls_xcalloc(n_lanes, sizeof *all);
-    r->raw = ls_xcalloc(n_lanes, sizeof *r->raw);
-    r->n_raw = raw_branches(r, schedules, raw);
+static void compile_scheme(ls_reducer *r, const ls_branch *raw) {
+    const ls_levels *l = &r->scheme->levels;
+    ls_branch *all = ls_xcalloc((size_t)r->o.n_lanes, sizeof *all);
     for (int s = 0; s <= l->n; s++) {
-        ls_stage *stage = &r->stages[s];
+        ls_stage *stage = &r->scheme->stages[s];
         int group = ls_levels_group(l, s, r->team->rank), first = l->first[s][group], n = 0;
         int n_children = s > 0 ? l->first[s][group + 1] - first : 0;
         stage->child_fragments = ls_xcalloc((size_t)n_children, sizeof(int));
@@ -82,6 +79,19 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
         stage->n_fragments = ls_reducer_fragments(r, s, group, NULL);
         LS_ASSERT(stage->n_fragments == stage->sum.n_out);
     }
+    free(all);
+}
+
+static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
+    const size_t n_lanes = (size_t)r->o.n_lanes;
+    ls_branch *raw = ls_xcalloc(n_lanes, sizeof *raw);
+    r->raw = ls_xcalloc(n_lanes, sizeof *r->raw);
+    r->n_raw = raw_branches(r, schedules, raw);
+    for (int i = 0; i < r->n_schemes; i++) {
+        r->scheme = &r->schemes[i];
+        compile_scheme(r, raw);
+    }
+    r->scheme = r->schemes;
     r->work = ls_xcalloc((size_t)r->o.n_threads, sizeof *r->work);
     for (int i = 0; i < r->o.n_threads; i++) {
         r->work[i].leaf = ls_xcalloc(n_lanes, sizeof *r->work[i].leaf);
@@ -89,14 +99,13 @@ static void compile_sums(ls_reducer *r, const ls_lane_schedule *schedules) {
         r->work[i].non_finite_at = SIZE_MAX;
     }
     free(raw);
-    free(all);
 }
 
 /* Where a job's fragments come from and go to. */
 static void lay_job(ls_reducer *r, layout *l, ls_job *job) {
     int s = job->level;
     for (int c = 0; c < job->n_children; c++) {
-        size_t n_bytes = ls_reducer_fragments_bytes(r, &job->slice, r->stages[s].child_fragments[c]);
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &job->slice, r->scheme->stages[s].child_fragments[c]);
         job->received[c] = c == job->own_child ? NULL : lay(l, n_bytes, 1, 64);
     }
     const bool top = ls_reducer_is_top(r, s), packs = ls_reducer_packs(r, &job->slice);
@@ -107,28 +116,28 @@ static void lay_job(ls_reducer *r, layout *l, ls_job *job) {
     for (int i = 0; i < job->n_outs; i++) {
         ls_out *out = &job->outs[i];
         bool in_place = s == 0 && out->job >= 0;
-        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->stages[s].n_fragments);
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->scheme->stages[s].n_fragments);
         out->sending = in_place ? NULL : lay(l, n_bytes, 1, 64);
         out->starts = lay(l, out->slice.sparse >= 0 ? ls_reducer_n_pieces(r, &out->slice) : 0, sizeof(uint32_t), 64);
         out->receiving = packs && out->job < 0 ? lay(l, ls_reducer_params_bytes(r, &out->slice), 1, 64) : NULL;
         if (out->job >= 0) {
-            ls_job *above = &r->stages[s + 1].jobs[out->job];
+            ls_job *above = &r->scheme->stages[s + 1].jobs[out->job];
             above->received[above->own_child] = out->sending;
         }
     }
     job->reduced = top && r->o.n_norms > 0 ? lay(l, job->slice.n, sizeof(float), 64) : NULL;
 }
 
-/* Buffers of this rank alone: the highest level first, since a job's own fragments are laid out by the one below. */
-static void lay_private(ls_reducer *r, layout *l) {
+/* What threads add with, enough for each of the schemes. */
+static void lay_work(ls_reducer *r, layout *l) {
     int n_scratch = 0;
     size_t n_unpacked = 0;
-    for (int s = r->levels.n; s >= 0; s--) {
-        size_t n = r->o.wire_bfloat16 || r->o.n_sparse > 0 ? (size_t)r->stages[s].sum.n_leaves : 0;
-        n_unpacked = s > 0 && n > n_unpacked ? n : n_unpacked;
-        n_scratch = r->stages[s].sum.n_scratch > n_scratch ? r->stages[s].sum.n_scratch : n_scratch;
-        for (int i = 0; i < r->stages[s].n_jobs; i++) {
-            lay_job(r, l, &r->stages[s].jobs[i]);
+    for (int i = 0; i < r->n_schemes; i++) {
+        const ls_scheme *c = &r->schemes[i];
+        for (int s = 0; s <= c->levels.n; s++) {
+            size_t n = r->o.wire_bfloat16 || r->o.n_sparse > 0 ? (size_t)c->stages[s].sum.n_leaves : 0;
+            n_unpacked = s > 0 && n > n_unpacked ? n : n_unpacked;
+            n_scratch = c->stages[s].sum.n_scratch > n_scratch ? c->stages[s].sum.n_scratch : n_scratch;
         }
     }
     r->zeros = lay(l, LS_REDUCE_CHUNK, sizeof(float), 64);
@@ -138,45 +147,81 @@ static void lay_private(ls_reducer *r, layout *l) {
     }
 }
 
+/* Buffers of this rank alone. Only one scheme is used at a time: they all have the same memory for messages. The
+ * highest level first, since a job's own fragments are laid out by the one below. */
+static void lay_private(ls_reducer *r, layout *l) {
+    ls_scheme *used = r->scheme;
+    lay_work(r, l);
+    const size_t begin = l->used;
+    size_t end = begin;
+    for (int i = 0; i < r->n_schemes; i++) {
+        r->scheme = &r->schemes[i];
+        l->used = begin;
+        for (int s = r->scheme->levels.n; s >= 0; s--) {
+            for (int k = 0; k < r->scheme->stages[s].n_jobs; k++) {
+                lay_job(r, l, &r->scheme->stages[s].jobs[k]);
+            }
+        }
+        end = l->used > end ? l->used : end;
+    }
+    l->used = end;
+    r->scheme = used;
+}
+
+/* A tag of its own for each part that two ranks have to do with each other for, since parts need not go in order: both
+ * count those parts in the same order, and meet on one level only. (There are more parts than tags only where buckets
+ * are tiny; such parts are thousands apart.) */
+enum { N_TAGS = 16000 };
+static int next_tag(int *n_with, int peer) {
+    return 2 * (n_with[peer]++ % N_TAGS);
+}
+
 /* Two messages a part and a child: fragments up, new parameters down. An empty one (of a group without lanes) still
- * says that the group has done with the bucket. Two ranks meet on one level only, so that the tag needs to tell no more
- * than bucket and direction. */
-static void describe_job(ls_reducer *r, ls_job *job) {
-    int s = job->level, tag = 2 * job->slice.bucket;
+ * says that the group has done with the bucket. */
+static void describe_children(ls_reducer *r, ls_job *job, int *n_with) {
+    ls_exchange *x = r->scheme->slices;
     const ls_slice *from = &job->slice;
     for (int c = 0; c < job->n_children; c++) {
         job->fragments[c] = job->params[c] = -1;
         if (c != job->own_child) {
-            size_t n_bytes = ls_reducer_fragments_bytes(r, from, r->stages[s].child_fragments[c]);
-            job->fragments[c] = ls_exchange_receive(r->slices, job->agents[c], tag, job->received[c], n_bytes);
-            job->params[c] = job->packed != NULL
-                                 ? ls_exchange_send_some(r->slices, job->agents[c], tag + 1, job->packed)
-                                 : ls_exchange_send(r->slices, job->agents[c], tag + 1, r->params + from->first,
-                                                    ls_reducer_params_bytes(r, from));
-        }
-    }
-    for (int i = 0; i < job->n_outs; i++) {
-        ls_out *out = &job->outs[i];
-        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->stages[s].n_fragments);
-        void *to = out->receiving != NULL ? (void *)out->receiving : r->params + out->slice.first;
-        out->fragments = out->params = -1;
-        if (out->job < 0) {
-            out->fragments = out->slice.sparse >= 0
-                                 ? ls_exchange_send_some(r->slices, out->agent, tag, out->sending)
-                                 : ls_exchange_send(r->slices, out->agent, tag, out->sending, n_bytes);
-            out->params =
-                ls_exchange_receive(r->slices, out->agent, tag + 1, to, ls_reducer_params_bytes(r, &out->slice));
+            int tag = next_tag(n_with, job->agents[c]);
+            size_t n_bytes = ls_reducer_fragments_bytes(r, from, r->scheme->stages[job->level].child_fragments[c]);
+            job->fragments[c] = ls_exchange_receive(x, job->agents[c], tag, job->received[c], n_bytes);
+            job->params[c] = job->packed != NULL ? ls_exchange_send_some(x, job->agents[c], tag + 1, job->packed)
+                                                 : ls_exchange_send(x, job->agents[c], tag + 1, r->params + from->first,
+                                                                    ls_reducer_params_bytes(r, from));
         }
     }
 }
 
-static void describe_slices(ls_reducer *r) {
-    r->slices = ls_exchange_create(r->team);
-    for (int s = 0; s <= r->levels.n; s++) {
-        for (int i = 0; i < r->stages[s].n_jobs; i++) {
-            describe_job(r, &r->stages[s].jobs[i]);
+static void describe_outs(ls_reducer *r, ls_job *job, int *n_with) {
+    ls_exchange *x = r->scheme->slices;
+    for (int i = 0; i < job->n_outs; i++) {
+        ls_out *out = &job->outs[i];
+        size_t n_bytes = ls_reducer_fragments_bytes(r, &out->slice, r->scheme->stages[job->level].n_fragments);
+        void *to = out->receiving != NULL ? (void *)out->receiving : r->params + out->slice.first;
+        out->fragments = out->params = -1;
+        if (out->job < 0) {
+            int tag = next_tag(n_with, out->agent);
+            out->fragments = out->slice.sparse >= 0 ? ls_exchange_send_some(x, out->agent, tag, out->sending)
+                                                    : ls_exchange_send(x, out->agent, tag, out->sending, n_bytes);
+            out->params = ls_exchange_receive(x, out->agent, tag + 1, to, ls_reducer_params_bytes(r, &out->slice));
         }
     }
+}
+
+/* Counts apart what goes up from this rank and what comes up to it: two ranks may be each other's agents. */
+static void describe_slices(ls_reducer *r) {
+    const size_t size = (size_t)r->team->size;
+    int *n_with = ls_xcalloc(2 * size, sizeof *n_with);
+    r->scheme->slices = ls_exchange_create(r->team);
+    for (int s = 0; s <= r->scheme->levels.n; s++) {
+        for (int i = 0; i < r->scheme->stages[s].n_jobs; i++) {
+            describe_children(r, &r->scheme->stages[s].jobs[i], n_with);
+            describe_outs(r, &r->scheme->stages[s].jobs[i], n_with + size);
+        }
+    }
+    free(n_with);
 }
 
 static size_t verdict_bytes(const ls_reducer *r, int node) {
@@ -189,41 +234,49 @@ static size_t verdict_bytes(const ls_reducer *r, int node) {
 
 /* (n_nodes) bytes, for norms_bytes. */
 static void count_norms(ls_reducer *r) {
-    const ls_levels *l = &r->levels;
-    r->norms_taken = ls_xcalloc((size_t)r->team->n_nodes, sizeof *r->norms_taken);
-    for (int b = 0; b < r->o.n_buckets; b++) {
+    const ls_levels *l = &r->scheme->levels;
+    r->scheme->norms_taken = ls_xcalloc((size_t)r->team->n_nodes, sizeof *r->scheme->norms_taken);
+    for (int b = 0; b < r->scheme->n_buckets; b++) {
         for (size_t p = 0; p < l->n_parts[l->n]; p++) {
-            int node = r->team->node_of[ls_levels_agent(l, l->n, 0, p, b)];
-            r->norms_taken[node] +=
+            int node = r->team->node_of[ls_reducer_agent(r, b, l->n, 0, p)];
+            r->scheme->norms_taken[node] +=
                 (size_t)ls_reducer_slice(r, b, l->n, p).n_chunks * (size_t)r->o.n_norms * sizeof(double);
         }
     }
 }
 
 static size_t norms_bytes(const ls_reducer *r, int node) {
-    return ls_align_up(r->norms_taken[node], LS_EXCHANGE_UNIT);
+    return ls_align_up(r->scheme->norms_taken[node], LS_EXCHANGE_UNIT);
 }
 
 static void describe_mail(ls_reducer *r) {
     r->mail = ls_exchange_create(r->team);
     if (r->team->local == 0 && r->team->n_nodes > 1) {
         ls_news_describe(r, &r->verdicts, TAG_VERDICT, verdict_bytes);
-        if (r->o.n_norms > 0) {
+        for (int i = 0; r->o.n_norms > 0 && i < r->n_schemes; i++) {
+            r->scheme = &r->schemes[i];
             count_norms(r);
-            ls_news_describe(r, &r->norms, TAG_NORMS, norms_bytes);
+            ls_news_describe(r, &r->scheme->norms, TAG_NORMS, norms_bytes);
+        }
+        r->scheme = r->schemes;
+    }
+}
+
+static void allocate_tables(ls_scheme *c) {
+    for (int s = 1; s <= c->levels.n; s++) {
+        for (int i = 0; i < c->stages[s].n_jobs; i++) {
+            ls_job *job = &c->stages[s].jobs[i];
+            job->fragments = ls_xcalloc((size_t)job->n_children, sizeof *job->fragments);
+            job->params = ls_xcalloc((size_t)job->n_children, sizeof *job->params);
+            job->received = ls_xcalloc((size_t)job->n_children, sizeof *job->received);
         }
     }
 }
 
 static ls_status allocate_private(ls_reducer *r, ls_err *err) {
     size_t n_rows = (size_t)r->o.n_lanes * (size_t)r->o.n_sums;
-    for (int s = 1; s <= r->levels.n; s++) {
-        for (int i = 0; i < r->stages[s].n_jobs; i++) {
-            ls_job *job = &r->stages[s].jobs[i];
-            job->fragments = ls_xcalloc((size_t)job->n_children, sizeof *job->fragments);
-            job->params = ls_xcalloc((size_t)job->n_children, sizeof *job->params);
-            job->received = ls_xcalloc((size_t)job->n_children, sizeof *job->received);
-        }
+    for (int i = 0; i < r->n_schemes; i++) {
+        allocate_tables(&r->schemes[i]);
     }
     r->verdict_rows = ls_xcalloc(n_rows, sizeof(double));
     r->norm_rows = ls_xcalloc((size_t)r->n_chunks * (size_t)r->o.n_norms, sizeof(double));
@@ -242,9 +295,13 @@ static ls_status allocate_private(ls_reducer *r, ls_err *err) {
     return LS_OK;
 }
 
-ls_status ls_reducer_allocate_cut(ls_reducer *r, ls_err *err) {
+static ls_status allocate_schemes(ls_reducer *r, ls_err *err) {
     LS_TRY(allocate_private(r, err));
-    describe_slices(r);
+    for (int i = 0; i < r->n_schemes; i++) {
+        r->scheme = &r->schemes[i];
+        describe_slices(r);
+    }
+    r->scheme = r->schemes;
     describe_mail(r);
     return LS_OK;
 }
@@ -276,7 +333,7 @@ ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) {
         lay_shared(r, &l, schedules);
         compile_sums(r, schedules);
         r->moves = ls_exchange_create(r->team);
-        status = ls_reducer_allocate_cut(r, err);
+        status = allocate_schemes(r, err);
     }
     for (int i = 0; i < t->n_local; i++) {
         ls_lane_schedule_release(&schedules[i]);
@@ -306,56 +363,38 @@ static void free_stage(ls_stage *stage) {
     ls_sum_release(&stage->sum);
 }
 
-void ls_reducer_forget_cut(ls_reducer *r) {
-    ls_exchange_destroy(r->slices);
-    ls_exchange_destroy(r->mail);
-    r->slices = r->mail = NULL;
-    ls_news_free(&r->verdicts);
-    ls_news_free(&r->norms);
-    r->verdicts = r->norms = (ls_news){0};
-    for (int s = 0; s <= r->levels.n; s++) {
-        free_jobs(&r->stages[s]);
+void ls_reducer_free_scheme(ls_scheme *c) {
+    ls_exchange_destroy(c->slices);
+    ls_news_free(&c->norms);
+    for (int s = 0; c->stages != NULL && s <= c->levels.n; s++) {
+        free_stage(&c->stages[s]);
     }
-    void **const blocks[] = {(void **)&r->private_memory, (void **)&r->verdict_rows, (void **)&r->norm_rows,
-                             (void **)&r->segment_norms,  (void **)&r->norms_taken,  (void **)&r->chunks,
-                             (void **)&r->segment_chunks, (void **)&r->bucket_chunks};
+    ls_levels_release(&c->levels);
+    void *const blocks[] = {(void *)c->cut.buckets, c->buckets,     c->given, c->given_end,
+                            c->bucket_chunks,       c->norms_taken, c->stages};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
-        free(*blocks[i]);
-        *blocks[i] = NULL;
+        free(blocks[i]);
     }
+    *c = (ls_scheme){0};
 }
 
 void ls_reducer_free(ls_reducer *r) {
-    ls_exchange_destroy(r->slices);
+    for (int i = 0; i < r->n_schemes; i++) {
+        ls_reducer_free_scheme(&r->schemes[i]);
+    }
     ls_exchange_destroy(r->mail);
     ls_exchange_destroy(r->moves);
     ls_news_free(&r->verdicts);
-    ls_news_free(&r->norms);
-    for (int s = 0; r->stages != NULL && s <= r->levels.n; s++) {
-        free_stage(&r->stages[s]);
-    }
-    ls_levels_release(&r->levels);
     for (int i = 0; r->work != NULL && i < r->o.n_threads; i++) {
         free((void *)r->work[i].leaf);
         free((void *)r->work[i].sum);
     }
     ls_lane_schedule_release(&r->schedule);
     ls_shared_release(&r->shared);
-    void *const blocks[] = {r->stages,
-                            r->gradients,
-                            r->raw,
-                            r->work,
-                            r->private_memory,
-                            r->verdict_rows,
-                            r->norm_rows,
-                            r->segment_norms,
-                            r->norms_taken,
-                            r->chunks,
-                            r->segment_chunks,
-                            r->bucket_chunks,
-                            (void *)r->o.buckets,
-                            (void *)r->o.segments,
-                            (void *)r->o.sparse};
+    void *const blocks[] = {
+        r->schemes,         r->gradients, r->raw,           r->work,   r->private_memory, r->peers,
+        r->verdict_rows,    r->norm_rows, r->segment_norms, r->chunks, r->segment_chunks, (void *)r->o.segments,
+        (void *)r->o.sparse};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         free(blocks[i]);
     }

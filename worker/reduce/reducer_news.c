@@ -17,7 +17,7 @@ static int nodes_of(const ls_levels *l, int level, int group, int *first) {
  * those nodes k' of c for which k is k' mod (nodes of the own child). */
 static void describe_level(ls_reducer *r, ls_news *news, int tag, int level) {
     const ls_team *t = r->team;
-    const ls_levels *l = &r->levels;
+    const ls_levels *l = &r->scheme->levels;
     ls_news_level *v = &news->levels[level - 1];
     int own = ls_levels_group(l, level - 1, t->rank), group = ls_levels_group(l, level, t->rank), first, there;
     int mine = nodes_of(l, level - 1, own, &first), k = t->node - first, caps[3] = {0};
@@ -44,7 +44,7 @@ void ls_news_describe(ls_reducer *r, ls_news *news, int tag, size_t (*n_bytes)(c
         news->at[i + 1] = news->at[i] + n_bytes(r, (int)i);
     }
     news->table = ls_xcalloc(1, news->at[n_nodes]);
-    news->n_levels = r->levels.n;
+    news->n_levels = r->scheme->levels.n;
     news->levels = ls_xcalloc((size_t)news->n_levels, sizeof *news->levels);
     for (int level = 1; level <= news->n_levels; level++) {
         describe_level(r, news, tag, level);

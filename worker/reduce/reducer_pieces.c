@@ -157,7 +157,7 @@ static bool skips(const ls_reducer *r, const ls_slice *s) {
 
 /* Agents between the levels would have to put packed messages together. */
 bool ls_reducer_packs(const ls_reducer *r, const ls_slice *s) {
-    return skips(r, s) && r->levels.n == 1;
+    return skips(r, s) && r->scheme->levels.n == 1;
 }
 
 size_t ls_reducer_params_bytes(const ls_reducer *r, const ls_slice *s) {
@@ -181,7 +181,7 @@ void ls_reducer_count_received(ls_reducer *r, ls_job *job) {
 static void unpack_blocks(const ls_reducer *r, const ls_job *job, int c, int f, size_t first, uint64_t blocks,
                           float *to) {
     const ls_slice *s = &job->slice;
-    const size_t i = index_of(s, first), n_fragments = (size_t)r->stages[job->level].child_fragments[c];
+    const size_t i = index_of(s, first), n_fragments = (size_t)r->scheme->stages[job->level].child_fragments[c];
     const char *received = job->received[c];
     const uint64_t there = ((const uint64_t *)(const void *)received)[i];
     const size_t start = job->starts[(size_t)c * ls_reducer_n_pieces(r, s) + i];
@@ -209,7 +209,7 @@ static int point_at_raw(const ls_reducer *r, const float **leaf, size_t first) {
 /* What a job adds in a piece, into w->leaf: where it lies, or unpacked (of a sparse slice, just the blocks). */
 static void point_at_leaves(const ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n,
                             uint64_t blocks) {
-    const ls_stage *stage = &r->stages[job->level];
+    const ls_stage *stage = &r->scheme->stages[job->level];
     const ls_slice *s = &job->slice;
     int k = job->level == 0 ? point_at_raw(r, w->leaf, first) : 0;
     for (int c = 0; c < job->n_children; c++) {
@@ -234,7 +234,7 @@ static void point_at_leaves(const ls_reducer *r, ls_work *w, const ls_job *job, 
 }
 
 static void add(const ls_reducer *r, ls_work *w, const ls_job *job, size_t n) {
-    ls_sum_run(&r->stages[job->level].sum, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
+    ls_sum_run(&r->scheme->stages[job->level].sum, w->leaf, n, w->scratch, LS_REDUCE_CHUNK, w->sum);
 }
 
 static void note_non_finite(ls_work *w, const float *gradient, size_t first, size_t n) {
@@ -249,14 +249,14 @@ static void note_non_finite(ls_work *w, const float *gradient, size_t first, siz
 
 /* Moves all leaves to the next run of blocks. */
 static void move_leaves(const ls_reducer *r, ls_work *w, const ls_job *job, size_t by) {
-    for (int i = 0; i < r->stages[job->level].sum.n_leaves; i++) {
+    for (int i = 0; i < r->scheme->stages[job->level].sum.n_leaves; i++) {
         w->leaf[i] += by;
     }
 }
 
 /* Adds just the blocks to one sum, and makes the rest of it zero. */
 static const float *add_blocks(const ls_reducer *r, ls_work *w, const ls_job *job, size_t n, uint64_t blocks) {
-    const ls_sum *s = &r->stages[job->level].sum;
+    const ls_sum *s = &r->scheme->stages[job->level].sum;
     float *sum = w->scratch + (size_t)(s->out[0] - s->n_leaves) * LS_REDUCE_CHUNK;
     uint64_t left = blocks, rest = ~blocks;
     size_t at, count, moved = 0;
@@ -273,7 +273,7 @@ static const float *add_blocks(const ls_reducer *r, ls_work *w, const ls_job *jo
 
 /* The reduced gradient of one piece of an own part; valid until the thread's next call. */
 static const float *reduce_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
-    const ls_sum *sum = &r->stages[job->level].sum;
+    const ls_sum *sum = &r->scheme->stages[job->level].sum;
     uint64_t blocks = ~(uint64_t)0;
     if (job->slice.sparse >= 0) {
         blocks = job->words[index_of(&job->slice, first)] = blocks_of(r, job, first);
@@ -350,7 +350,7 @@ static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t i, size_t f
     (void)i;
     point_at_leaves(r, w, f->job, first, n, 0);
     add(r, w, f->job, n);
-    for (int k = 0; k < r->stages[f->job->level].n_fragments; k++) {
+    for (int k = 0; k < r->scheme->stages[f->job->level].n_fragments; k++) {
         put_wire(r, f->out->sending + wire_bytes(r, (size_t)k * s->n + (first - s->first)), w->sum[k], n);
     }
 }
@@ -358,7 +358,7 @@ static void fill_piece(ls_reducer *r, ls_work *w, void *item, size_t i, size_t f
 /* The same of a sparse slice: its words are there. */
 static void fill_blocks(ls_reducer *r, ls_work *w, void *item, size_t i, size_t first, size_t n) {
     const filling *f = item;
-    const size_t n_fragments = (size_t)r->stages[f->job->level].n_fragments;
+    const size_t n_fragments = (size_t)r->scheme->stages[f->job->level].n_fragments;
     uint64_t blocks = ((const uint64_t *)(const void *)f->out->sending)[i];
     char *to = f->out->sending + head_bytes(r, &f->out->slice);
     size_t block = f->out->starts[i], at, count, moved = 0;
@@ -379,7 +379,7 @@ static void fill_blocks(ls_reducer *r, ls_work *w, void *item, size_t i, size_t 
 /* Fills the message; returns its length. */
 static size_t fill(ls_reducer *r, const ls_job *job, const ls_out *out) {
     const ls_slice *s = &out->slice;
-    const int n_fragments = r->stages[job->level].n_fragments;
+    const int n_fragments = r->scheme->stages[job->level].n_fragments;
     filling f = {job, out};
     if (s->sparse < 0) {
         each_piece(r, s, &f, fill_piece);
@@ -400,12 +400,12 @@ void ls_reducer_send_up(ls_reducer *r, ls_job *job) {
         const ls_out *out = &job->outs[i];
         size_t n_bytes = out->sending != NULL ? fill(r, job, out) : 0;
         if (out->job < 0 && out->slice.sparse >= 0) {
-            ls_exchange_start_some(r->slices, out->fragments, n_bytes);
+            ls_exchange_start_some(r->scheme->slices, out->fragments, n_bytes);
         } else if (out->job < 0) {
-            ls_exchange_start(r->slices, out->fragments);
+            ls_exchange_start(r->scheme->slices, out->fragments);
         }
         if (out->job < 0) {
-            ls_exchange_start(r->slices, out->params);
+            ls_exchange_start(r->scheme->slices, out->params);
         }
     }
 }
@@ -435,9 +435,9 @@ void ls_reducer_send_down(ls_reducer *r, ls_job *job) {
     }
     for (int c = 0; c < job->n_children; c++) {
         if (c != job->own_child && job->packed != NULL) {
-            ls_exchange_start_some(r->slices, job->params[c], n_bytes);
+            ls_exchange_start_some(r->scheme->slices, job->params[c], n_bytes);
         } else if (c != job->own_child) {
-            ls_exchange_start(r->slices, job->params[c]);
+            ls_exchange_start(r->scheme->slices, job->params[c]);
         }
     }
 }

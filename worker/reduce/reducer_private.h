@@ -61,6 +61,10 @@ typedef struct ls_out {
 typedef struct ls_job {
     ls_slice slice;
     int level;
+    bool
+        collected; /* in this step: its sums have gone up (highest level: have been added and, in one phase, applied) */
+    bool applied;  /* highest level */
+    bool returned; /* its new parameters are in the arena and on their way to the children */
     int n_children, own_child; /* 0 at level 0 */
     int *agents;               /* (n_children) */
     int *fragments, *params;   /* (n_children) messages: received, sent */
@@ -79,11 +83,10 @@ typedef struct ls_job {
 typedef struct ls_stage {
     int n_jobs;
     ls_job *jobs;
-    int *child_fragments; /* (children of this rank's group); NULL at level 0 */
-    int n_fragments;      /* of this rank's group */
-    ls_sum sum;           /* fragments of the children (level 0: of the ranks) to those of the group */
-    int collected;        /* jobs whose sums have gone up (highest level, one phase: been applied) */
-    int returned;         /* jobs whose new parameters are in the arena and on their way to the children */
+    int *child_fragments;    /* (children of this rank's group); NULL at level 0 */
+    int n_fragments;         /* of this rank's group */
+    ls_sum sum;              /* fragments of the children (level 0: of the ranks) to those of the group */
+    int collected, returned; /* all jobs before these are */
 } ls_stage;
 
 /* News of all nodes, that their first ranks tell each other level by level: a verdict, or norms. */
@@ -100,6 +103,21 @@ typedef struct ls_news {
     ls_news_level *levels; /* (n_levels), the lowest first */
 } ls_news;
 
+/* A cut with all that follows from it. */
+typedef struct ls_scheme {
+    ls_cut cut;         /* its table is the arena's as the caller cut it; a copy */
+    int n_buckets;      /* as they travel: the caller's, cut where they are long */
+    size_t *buckets;    /* (n_buckets + 1) */
+    int *given;         /* (n_buckets) the caller's bucket that each is of */
+    int *given_end;     /* (cut.n_buckets + 1) buckets before each of the caller's */
+    int *bucket_chunks; /* (n_buckets + 1); two phases */
+    ls_levels levels;
+    ls_stage *stages;    /* (levels.n + 1) */
+    ls_exchange *slices; /* of gradients and parameters */
+    ls_news norms;       /* two phases */
+    size_t *norms_taken; /* (n_nodes) bytes of each node's message of norms */
+} ls_scheme;
+
 /* What one thread adds with. */
 typedef struct ls_work {
     const float **leaf, **sum; /* pointers of one chunk */
@@ -113,7 +131,9 @@ struct ls_reducer {
     ls_team *team;
     ls_reducer_options o; /* tables are copies */
     ls_lane_schedule schedule;
-    ls_levels levels;
+    int n_schemes;
+    ls_scheme *schemes, *scheme; /* (n_schemes); the one in use */
+    bool newest_first;
 
     ls_shared shared;
     ls_head *head;
@@ -131,29 +151,27 @@ struct ls_reducer {
     int n_chunks;
     size_t *chunks;
     int *segment_chunks;
-    int *bucket_chunks;    /* (n_buckets + 1) */
     double *norm_rows;     /* (n_chunks, n_norms) scratch */
     double *segment_norms; /* (2, n_segments + 1, n_norms): results, then scratch */
 
     /* adding */
     int n_raw;
-    float **raw;                        /* (n_raw) this node's fragments, bases in the shared gradient slots */
-    ls_work *work;                      /* (n_threads) */
-    float *zeros;                       /* (LS_REDUCE_CHUNK) */
-    ls_stage *stages;                   /* (levels.n + 1) */
-    ls_exchange *slices, *mail, *moves; /* of gradients and parameters; of news; of optimizer slots */
-    ls_news verdicts, norms;
-    size_t *norms_taken; /* (n_nodes) bytes of each node's message of norms */
-    char *private_memory;
+    float **raw;               /* (n_raw) this node's fragments, bases in the shared gradient slots */
+    ls_work *work;             /* (n_threads) */
+    float *zeros;              /* (LS_REDUCE_CHUNK) */
+    ls_exchange *mail, *moves; /* of news; of optimizer slots */
+    ls_news verdicts;
+    char *private_memory; /* of all threads, and of whichever scheme is used */
+    int *peers;           /* (cap_peers) the other side of each of moves, while they are under way */
+    int cap_peers;
 
     /* the step */
-    uint64_t steps; /* begun */
-    uint64_t base;  /* buckets of all steps before */
-    uint64_t begun; /* and of this one */
-    int next_ready; /* bucket */
-    int node_ready; /* buckets that all ranks of the node have made ready */
-    int applied;    /* jobs of the highest level */
-    int n_left;     /* jobs to collect, and to return */
+    uint64_t steps;  /* begun */
+    uint64_t base;   /* buckets of all steps before */
+    uint64_t begun;  /* and of this one */
+    int next_ready;  /* bucket */
+    int node_ready;  /* buckets that all ranks of the node have made ready */
+    int n_left;      /* jobs to collect, and to return */
     uint64_t digest; /* for the next verdict */
     uint64_t verdicts_done;
     double *verdict_rows; /* (n_lanes, n_sums) */
@@ -161,9 +179,11 @@ struct ls_reducer {
     ls_wait *idle; /* the wait under way at the end of a step; NULL: none */
 };
 
-/* reducer_slices.c: pure */
-void ls_reducer_cut(ls_reducer *r); /* chunks and jobs, without memory or messages */
+/* reducer_slices.c: pure. Of the scheme in use. */
+void ls_reducer_cut_chunks(ls_reducer *r);
+void ls_reducer_cut(ls_reducer *r); /* buckets and jobs, without memory or messages */
 ls_slice ls_reducer_slice(const ls_reducer *r, int bucket, int level, size_t part);
+int ls_reducer_agent(const ls_reducer *r, int bucket, int level, int group, size_t part); /* who adds it */
 
 /* reducer_pieces.c. Pieces of a slice: chunks of LS_REDUCE_CHUNK floats from its start or, where chunks have norms,
  * those. */
@@ -181,8 +201,7 @@ void ls_reducer_apply_kept(ls_reducer *r, ls_job *job);
 /* reducer_memory.c */
 ls_status ls_reducer_allocate(ls_reducer *r, ls_err *err) LS_MUST_CHECK;
 void ls_reducer_free(ls_reducer *r);
-ls_status ls_reducer_allocate_cut(ls_reducer *r, ls_err *err) LS_MUST_CHECK; /* what depends on the buckets */
-void ls_reducer_forget_cut(ls_reducer *r);
+void ls_reducer_free_scheme(ls_scheme *scheme); /* collective, where it has messages */
 
 /* reducer_verdict.c */
 void ls_reducer_share_norms(ls_reducer *r); /* all ranks; then norms_ready */
@@ -196,7 +215,7 @@ void ls_news_swap(ls_reducer *r, ls_news *news); /* first ranks of nodes: the ow
 int ls_reducer_fragments(const ls_reducer *r, int level, int group, ls_branch *out);
 
 static inline bool ls_reducer_is_top(const ls_reducer *r, int level) {
-    return level == r->levels.n;
+    return level == r->scheme->levels.n;
 }
 
 static inline ls_line *ls_reducer_line(ls_reducer *r) {

@@ -8,7 +8,7 @@
 /* While this rank waits in shared memory, what it has sent to other nodes must still leave. */
 static void pause_and_poke(ls_reducer *r, ls_wait *w) {
     if (r->team->n_nodes > 1) {
-        ls_exchange_poke(r->slices);
+        ls_exchange_poke(r->scheme->slices);
     }
     ls_wait_pause(w);
 }
@@ -177,21 +177,21 @@ void ls_reducer_exchange(ls_reducer *r, unsigned flags, ls_status status, ls_red
  * from the table into its message. A node's message has the parts that its ranks own, bucket by bucket. */
 static void copy_norms(ls_reducer *r, bool out) {
     const ls_team *t = r->team;
-    const ls_levels *l = &r->levels;
+    const ls_levels *l = &r->scheme->levels;
     size_t chunk_bytes = (size_t)r->o.n_norms * sizeof(double);
-    memset(r->norms_taken, 0, (size_t)t->n_nodes * sizeof *r->norms_taken);
-    for (int b = 0; b < r->o.n_buckets; b++) {
+    memset(r->scheme->norms_taken, 0, (size_t)t->n_nodes * sizeof *r->scheme->norms_taken);
+    for (int b = 0; b < r->scheme->n_buckets; b++) {
         for (size_t p = 0; p < l->n_parts[l->n]; p++) {
-            int node = t->node_of[ls_levels_agent(l, l->n, 0, p, b)];
+            int node = t->node_of[ls_reducer_agent(r, b, l->n, 0, p)];
             if ((node == t->node) != out) {
                 continue;
             }
             ls_slice s = ls_reducer_slice(r, b, l->n, p);
-            char *message = r->norms.table + r->norms.at[node] + r->norms_taken[node];
+            char *message = r->scheme->norms.table + r->scheme->norms.at[node] + r->scheme->norms_taken[node];
             char *at = (char *)(r->chunk_norms + (size_t)s.chunk * (size_t)r->o.n_norms);
             size_t n_bytes = (size_t)s.n_chunks * chunk_bytes;
             memcpy(out ? message : at, out ? at : message, n_bytes);
-            r->norms_taken[node] += n_bytes;
+            r->scheme->norms_taken[node] += n_bytes;
         }
     }
 }
@@ -204,7 +204,7 @@ void ls_reducer_share_norms(ls_reducer *r) {
     if (t->n_nodes > 1) {
         if (t->local == 0) {
             copy_norms(r, true);
-            ls_news_swap(r, &r->norms);
+            ls_news_swap(r, &r->scheme->norms);
             copy_norms(r, false);
             atomic_store_explicit(&r->head->norms, r->steps, memory_order_release);
         }

@@ -196,6 +196,7 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
     ls_status status = read_number("LOCKSTEP_RANKS_PER_NODE", 1, 0, &cap, err);
     ls_status fan_status = read_number("LOCKSTEP_FAN_IN", 2, LS_FAN_IN, &team->fan_in, err);
     status = status != LS_OK ? status : fan_status;
+    team->fan_in_said = getenv("LOCKSTEP_FAN_IN") != NULL;
     MPI_Comm machine, node;
     MPI_Comm_rank(MPI_COMM_WORLD, &world);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world, MPI_INFO_NULL, &machine);

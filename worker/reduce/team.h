@@ -35,6 +35,7 @@ typedef struct ls_team {
     int *node_first;              /* (n_nodes + 1) ranks of node n are [node_first[n], node_first[n+1]) */
     char (*hosts)[LS_HOST_CHARS]; /* (size) */
     int fan_in;                   /* at least 2 */
+    bool fan_in_said;             /* by LOCKSTEP_FAN_IN */
     int n_machine_cores;          /* physical cores of this machine that its ranks may use, together */
     int n_threads;         /* threads that this rank should use: cores it is bound to, shared fairly, at least 1 */
     bool oversubscribed;   /* more ranks than cores on this machine: waits must yield at once */

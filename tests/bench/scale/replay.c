@@ -82,8 +82,7 @@ static void replay(ls_team *team, const schedule *s, int steps, double speed) {
                             .lanes_at_once = 1,
                             .n_params = n,
                             .n_reduced = n,
-                            .n_buckets = s->n_buckets,
-                            .buckets = at,
+                            .cut = {.n_buckets = s->n_buckets, .buckets = at},
                             .n_sums = 2,
                             .apply = sgd,
                             .context = &u};

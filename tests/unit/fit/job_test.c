@@ -58,6 +58,30 @@ static void set_overrides(void **state) {
     ls_job_release(&job);
 }
 
+/* "auto" and 0 are the same, and are written as "auto". */
+static void sizes_of_buckets(void **state) {
+    (void)state;
+    static const struct {
+        char *set;
+        double mb;
+        const char *written;
+    } cases[] = {{"distribute.bucket_mb=auto", 0, "\"bucket_mb\": \"auto\""},
+                 {"distribute.bucket_mb=0", 0, "\"bucket_mb\": \"auto\""},
+                 {"distribute.lanes=8", 0, "\"bucket_mb\": \"auto\""},
+                 {"distribute.bucket_mb=2.5", 2.5, "\"bucket_mb\": 2.5"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ls_job job;
+        ls_err err = LS_ERR_INIT;
+        char *sets[] = {cases[i].set}, *text;
+        assert_int_equal(ls_job_parse(&job, "mnist.json", ".", whole, sets, 1, &err), LS_OK);
+        assert_true(job.bucket_mb == cases[i].mb);
+        assert_int_equal(ls_job_text(&job, &text, &err), LS_OK);
+        assert_non_null(strstr(text, cases[i].written));
+        free(text);
+        ls_job_release(&job);
+    }
+}
+
 /* The resolved job reads back as the same job, from anywhere, and resolves to the same text. */
 static void resolved_job_is_whole(void **state) {
     (void)state;
@@ -155,6 +179,9 @@ static void errors_name_file_line_and_key(void **state) {
     expect_error(whole, "fit.epochs=three",
                  "--set fit.epochs=three: fit.epochs: expected a whole number from 1 to 9007199254740992, found the "
                  "text \"three\"");
+    expect_error(whole, "distribute.bucket_mb=large",
+                 "--set distribute.bucket_mb=large: distribute.bucket_mb: expected a number of megabytes or \"auto\", "
+                 "found \"large\"");
     expect_error(whole, "fit.epoch=3", "--set fit.epoch=3: fit.epoch: unknown key; did you mean \"epochs\"?");
     expect_error(whole, "fit", "--set fit: expected KEY=VALUE, for example --set fit.epochs=3");
     expect_error(whole, "fit..epochs=3", "--set fit..epochs=3: \"fit..epochs\" is not a path such as fit.epochs");
@@ -177,9 +204,9 @@ static void errors_name_file_line_and_key(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_keys_and_defaults),       cmocka_unit_test(set_overrides),
-        cmocka_unit_test(resolved_job_is_whole),         cmocka_unit_test(names_initial_weights),
-        cmocka_unit_test(errors_name_file_line_and_key),
+        cmocka_unit_test(reads_keys_and_defaults), cmocka_unit_test(set_overrides),
+        cmocka_unit_test(sizes_of_buckets),        cmocka_unit_test(resolved_job_is_whole),
+        cmocka_unit_test(names_initial_weights),   cmocka_unit_test(errors_name_file_line_and_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

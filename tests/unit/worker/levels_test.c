@@ -49,9 +49,9 @@ static void check_agents(const ls_levels *l, int bucket) {
     for (int s = 1; s <= l->n; s++) {
         for (int g = 0; g < l->n_groups[s]; g += 1 + g / 3) {
             for (size_t p = 0; p < l->n_parts[s]; p += 1 + p / 5) {
-                int agent = ls_levels_agent(l, s, g, p, bucket), found = 0;
+                int agent = ls_levels_agent(l, s, g, p, bucket, bucket % 2 == 1), found = 0;
                 for (int c = l->first[s][g]; c < l->first[s][g + 1]; c++) {
-                    int below = ls_levels_agent(l, s - 1, c, p / (size_t)l->width[s], bucket);
+                    int below = ls_levels_agent(l, s - 1, c, p / (size_t)l->width[s], bucket, bucket % 2 == 1);
                     assert_int_equal(ls_levels_group(l, s - 1, below), c);
                     found += below == agent;
                 }
@@ -75,7 +75,7 @@ static void check_cut(const ls_levels *l, double most) {
             assert_true(hi >= lo);
             at = hi;
             for (int b = 0; s == l->n && b < BUCKETS; b++) {
-                share[ls_levels_agent(l, s, 0, p, b)] += hi - lo;
+                share[ls_levels_agent(l, s, 0, p, b, false)] += hi - lo;
             }
         }
         assert_int_equal(at, n);
@@ -140,11 +140,31 @@ static void levels_of_round_numbers(void **state) {
     expect_widths(4096, 3, 45);
 }
 
+/* A bucket of one part goes to another rank each time, and to each of them as often. */
+static void lone_parts_take_turns(void **state) {
+    (void)state;
+    const int shapes[][3] = {{8, 1, 16}, {4, 2, 16}, {9, 1, 3}, {16, 3, 4}};
+    for (int i = 0; i < 4; i++) {
+        ls_levels l = make(shapes[i][0], shapes[i][1], shapes[i][1], shapes[i][2]);
+        int *owned = calloc((size_t)l.n_ranks, sizeof *owned);
+        assert_non_null(owned);
+        for (int b = 0; b < 3 * l.n_ranks; b++) {
+            owned[ls_levels_agent(&l, l.n, 0, l.n_parts[l.n] - 1, b, true)]++;
+        }
+        for (int r = 0; r < l.n_ranks; r++) {
+            assert_int_equal(owned[r], 3);
+        }
+        free(owned);
+        ls_levels_release(&l);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_nodes),
         cmocka_unit_test(nodes_of_unequal_sizes),
         cmocka_unit_test(levels_of_round_numbers),
+        cmocka_unit_test(lone_parts_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
