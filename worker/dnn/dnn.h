@@ -79,17 +79,11 @@ typedef enum {
     LS_ARG_WEIGHTS,
     LS_ARG_BIAS,
     LS_ARG_DST,
-    LS_ARG_MEAN,
-    LS_ARG_VARIANCE,
-    LS_ARG_SCALE,
-    LS_ARG_SHIFT,
     LS_ARG_WORKSPACE,
     LS_ARG_DIFF_SRC,
     LS_ARG_DIFF_DST,
     LS_ARG_DIFF_WEIGHTS,
     LS_ARG_DIFF_BIAS,
-    LS_ARG_DIFF_SCALE,
-    LS_ARG_DIFF_SHIFT,
     LS_ARG_SCRATCHPAD,
     LS_ARG_COUNT
 } ls_prim_arg;
@@ -116,18 +110,6 @@ typedef struct ls_pool_desc {
     bool average;
 } ls_pool_desc;
 ls_status ls_prim_pool(ls_prim **out, const ls_pool_desc *desc, ls_pass pass, int n_threads, ls_err *err) LS_MUST_CHECK;
-
-/* Over axis 1 of src. TRAINING computes and leaves mean and variance (biased); INFERENCE reads them, as TRAINING does
- * with given_stats; BACKWARD_DATA writes diff_src and, where scale or shift, their gradients. relu: fused; its mask is
- * the workspace. */
-typedef struct ls_batch_norm_desc {
-    ls_md src;
-    float epsilon;
-    bool scale, shift, relu;
-    bool given_stats;
-} ls_batch_norm_desc;
-ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads,
-                             ls_err *err) LS_MUST_CHECK;
 
 /* dst = src weights for each place of the first axis: (batch, m, k) (batch, k, n) -> (batch, m, n), or without that
  * axis; add: dst += src weights. LS_PASS_* do not apply: a gradient is another product. */

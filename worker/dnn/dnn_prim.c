@@ -31,17 +31,11 @@ static const int dnnl_arg[LS_ARG_COUNT] = {
     [LS_ARG_WEIGHTS] = DNNL_ARG_WEIGHTS,
     [LS_ARG_BIAS] = DNNL_ARG_BIAS,
     [LS_ARG_DST] = DNNL_ARG_DST,
-    [LS_ARG_MEAN] = DNNL_ARG_MEAN,
-    [LS_ARG_VARIANCE] = DNNL_ARG_VARIANCE,
-    [LS_ARG_SCALE] = DNNL_ARG_SCALE,
-    [LS_ARG_SHIFT] = DNNL_ARG_SHIFT,
     [LS_ARG_WORKSPACE] = DNNL_ARG_WORKSPACE,
     [LS_ARG_DIFF_SRC] = DNNL_ARG_DIFF_SRC,
     [LS_ARG_DIFF_DST] = DNNL_ARG_DIFF_DST,
     [LS_ARG_DIFF_WEIGHTS] = DNNL_ARG_DIFF_WEIGHTS,
     [LS_ARG_DIFF_BIAS] = DNNL_ARG_DIFF_BIAS,
-    [LS_ARG_DIFF_SCALE] = DNNL_ARG_DIFF_SCALE,
-    [LS_ARG_DIFF_SHIFT] = DNNL_ARG_DIFF_SHIFT,
     [LS_ARG_SCRATCHPAD] = DNNL_ARG_SCRATCHPAD,
 };
 
@@ -293,70 +287,6 @@ ls_status ls_prim_pool(ls_prim **out, const ls_pool_desc *desc, ls_pass pass, in
     bool back = pass == LS_PASS_BACKWARD_DATA;
     return finish(out, &r, pd, n_threads, back ? backward : forward,
                   back ? 1u << LS_ARG_DIFF_SRC : 1u << LS_ARG_DST | 1u << LS_ARG_WORKSPACE, err);
-}
-
-/* ---- batch normalisation ---- */
-
-static dnnl_primitive_desc_t describe_batch_norm(request *r, const ls_batch_norm_desc *d, ls_pass pass,
-                                                 dnnl_primitive_desc_t hint) {
-    dnnl_memory_desc_t src = ls_dnn_md(&d->src);
-    unsigned flags = (d->scale ? dnnl_use_scale : 0u) | (d->shift ? dnnl_use_shift : 0u) |
-                     (d->relu ? dnnl_fuse_norm_relu : 0u) |
-                     (pass == LS_PASS_INFERENCE || d->given_stats ? dnnl_use_global_stats : 0u);
-    dnnl_batch_normalization_desc_t op;
-    if (pass == LS_PASS_BACKWARD_DATA) {
-        r->status = dnnl_batch_normalization_backward_desc_init(
-            &op, d->scale || d->shift ? dnnl_backward : dnnl_backward_data, &src, &src, d->epsilon, flags);
-    } else {
-        r->status = dnnl_batch_normalization_forward_desc_init(
-            &op, pass == LS_PASS_TRAINING ? dnnl_forward_training : dnnl_forward_inference, &src, d->epsilon, flags);
-    }
-    return r->status == dnnl_success ? describe(r, &op, POST_NONE, hint) : NULL;
-}
-
-ls_status ls_prim_batch_norm(ls_prim **out, const ls_batch_norm_desc *desc, ls_pass pass, int n_threads, ls_err *err) {
-    ls_prim_arg args[MAX_ARGS];
-    int n = 0;
-    bool back = pass == LS_PASS_BACKWARD_DATA;
-    args[n++] = LS_ARG_SRC;
-    args[n++] = LS_ARG_MEAN;
-    args[n++] = LS_ARG_VARIANCE;
-    if (desc->scale) {
-        args[n++] = LS_ARG_SCALE;
-    }
-    if (desc->shift) { /* backward does not use it but counts its arguments */
-        args[n++] = LS_ARG_SHIFT;
-    }
-    if (desc->relu && pass != LS_PASS_INFERENCE) {
-        args[n++] = LS_ARG_WORKSPACE;
-    }
-    args[n++] = back ? LS_ARG_DIFF_DST : LS_ARG_DST;
-    if (back) {
-        args[n++] = LS_ARG_DIFF_SRC;
-        if (desc->scale) {
-            args[n++] = LS_ARG_DIFF_SCALE;
-        }
-        if (desc->shift) {
-            args[n++] = LS_ARG_DIFF_SHIFT;
-        }
-    }
-    args[n] = LS_ARG_COUNT;
-    unsigned writes = back ? 1u << LS_ARG_DIFF_SRC | 1u << LS_ARG_DIFF_SCALE | 1u << LS_ARG_DIFF_SHIFT
-                           : 1u << LS_ARG_DST | 1u << LS_ARG_WORKSPACE;
-    if (pass == LS_PASS_TRAINING && !desc->given_stats) {
-        writes |= 1u << LS_ARG_MEAN | 1u << LS_ARG_VARIANCE;
-    }
-    request r = {"batch normalisation", &desc->src, NULL, &desc->src, dnnl_success};
-    ls_dnn_set_threads(n_threads);
-    dnnl_primitive_desc_t hint = NULL;
-    if (back && (hint = describe_batch_norm(&r, desc, LS_PASS_TRAINING, NULL)) == NULL) {
-        return fail(&r, err);
-    }
-    dnnl_primitive_desc_t pd = describe_batch_norm(&r, desc, pass, hint);
-    if (hint != NULL) {
-        dnnl_primitive_desc_destroy(hint);
-    }
-    return pd == NULL ? fail(&r, err) : finish(out, &r, pd, n_threads, args, writes, err);
 }
 
 /* ---- products of activations ---- */

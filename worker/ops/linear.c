@@ -5,10 +5,9 @@
 #include "common/memory.h"
 #include "worker/ops/relu_mask.h"
 
-bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *activation) {
+bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *last, const ls_node *next) {
     (void)p;
-    (void)node;
-    return ls_act_is_plain_relu(activation);
+    return last == node && ls_act_is_plain_relu(next);
 }
 
 const ls_tensor *ls_linear_result(const ls_plan *p, const ls_node *node) {

@@ -27,6 +27,6 @@ ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_des
 ls_status ls_linear_backward(ls_plan *p, const ls_node *node, const ls_linear_desc *desc,
                              const ls_linear_labels *labels, double flops, ls_err *err) LS_MUST_CHECK;
 /* can_fuse of both: plain relu. */
-bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *activation);
+bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *last, const ls_node *next);
 
 #endif

@@ -12,11 +12,12 @@ struct ls_operator {
     ls_status (*forward)(ls_plan *p, const ls_node *node, ls_err *err);
     /* Adds the backward calls: reads ls_plan_dout, writes ls_plan_din and ls_plan_dweight. NULL: no gradient passes. */
     ls_status (*backward)(ls_plan *p, const ls_node *node, ls_err *err);
-    /* Whether the activation node that is the only consumer of out[0] can be computed by this node; NULL: never. When
-     * it says yes, ls_plan_fused(p, node) gives the activation node: this node then makes the activation's output
-     * instead of its own, and its backward starts from the activation's dout; the activation's own functions are not
-     * called. */
-    bool (*can_fuse)(const ls_plan *p, const ls_node *node, const ls_node *activation);
+    /* Whether this node, which computes all up to `last` (at first itself), can also compute `next`, the only consumer
+     * of last->out[0]; NULL: never. When it says yes, and as often as it does, ls_plan_fused(p, node) gives the last
+     * node that it computes: it then makes that one's output instead of its own, and its backward starts from that
+     * one's dout; the functions of those that it computes are not called. Whatever else `next` reads must be there
+     * before this node runs. */
+    bool (*can_fuse)(const ls_plan *p, const ls_node *node, const ls_node *last, const ls_node *next);
     /* For activations: its word ("relu", "softmax", "sigmoid") when the node is the plain form of it (softmax: over the
      * last axis), else NULL. NULL function: not an activation. */
     const char *(*activation)(const ls_node *node);

@@ -128,16 +128,38 @@ bool ls_plan_wants_grad(const ls_plan *p, const ls_tensor *t) {
     return p->wants[t->id];
 }
 
+/* Adds what has come second to what has come first. */
+static void add_up(ls_plan *p, const ls_tensor *t) {
+    plan_value *g = &p->gradients[t->id];
+    if (ls_ref_some(g->addend)) {
+        size_t n = ls_plan_elems(p, t);
+        ls_ref to = ls_plan_dout_exclusive(p, t) ? g->ref : ls_plan_temp(p, n * ls_dtype_bytes(g->dtype));
+        ls_plan_emit_add(p, g->ref, g->addend, to, g->dtype, n);
+        *g = (plan_value){.ref = to, .dtype = g->dtype};
+    }
+}
+
+ls_ref ls_plan_dout_pair(ls_plan *p, const ls_tensor *t, ls_dtype dtype, ls_ref *second) {
+    const plan_value *g = &p->gradients[t->id];
+    *second = g->dtype == dtype ? g->addend : NO_REF;
+    return ls_ref_some(*second) ? g->ref : ls_plan_dout(p, t, dtype);
+}
+
 ls_ref ls_plan_dout(ls_plan *p, const ls_tensor *t, ls_dtype dtype) {
     plan_value *g = &p->gradients[t->id];
     if (!ls_ref_some(g->ref)) {
         return NO_REF;
     }
+    add_up(p, t);
     if (g->dtype != dtype) {
         ls_ref converted = as_dtype(p, LS_PHASE_BACKWARD, g, dtype, ls_plan_elems(p, t));
         *g = (plan_value){.ref = converted, .dtype = dtype};
     }
     return g->ref;
+}
+
+static bool same_buffer(ls_ref a, ls_ref b) {
+    return a.kind == LS_REF_BUFFER && b.kind == LS_REF_BUFFER && a.index == b.index;
 }
 
 bool ls_plan_dout_exclusive(const ls_plan *p, const ls_tensor *t) {
@@ -146,8 +168,8 @@ bool ls_plan_dout_exclusive(const ls_plan *p, const ls_tensor *t) {
         return false;
     }
     for (int i = 0; i < p->model->n_tensors; i++) {
-        ls_ref r = p->gradients[i].ref;
-        if (i != t->id && r.kind == LS_REF_BUFFER && r.index == mine.index) {
+        const plan_value *g = &p->gradients[i];
+        if ((i != t->id && same_buffer(g->ref, mine)) || same_buffer(g->addend, mine)) {
             return false;
         }
     }
@@ -174,7 +196,8 @@ ls_ref ls_plan_din(ls_plan *p, const ls_tensor *t, ls_dtype dtype) {
     return r;
 }
 
-/* Adds what one node's backward contributed beyond the first writer, in the order in which it was announced. */
+/* Takes what one node's backward contributed beyond the first writer, in the order in which it was announced. The last
+ * one of a tensor is added only when somebody asks for the sum, who may do so in passing. */
 static void add_contributions(ls_plan *p) {
     for (int i = 0; i < p->n_pending; i++) {
         contribution c = p->pending[i];
@@ -183,18 +206,17 @@ static void add_contributions(ls_plan *p) {
             ls_plan_emit_add(p, sum, c.ref, sum, LS_F32, p->arena->slot[c.weight->id].n_elems);
             continue;
         }
+        add_up(p, c.tensor); /* what came before this one */
         plan_value *g = &p->gradients[c.tensor->id];
-        size_t n = ls_plan_elems(p, c.tensor);
         if (g->dtype != c.dtype) { /* mixed: continue in f32 */
+            size_t n = ls_plan_elems(p, c.tensor);
             ls_ref old = as_dtype(p, LS_PHASE_BACKWARD, g, LS_F32, n);
             plan_value second = {.ref = c.ref, .dtype = c.dtype};
             c.ref = as_dtype(p, LS_PHASE_BACKWARD, &second, LS_F32, n);
             c.dtype = LS_F32;
             *g = (plan_value){.ref = old, .dtype = LS_F32};
         }
-        ls_ref to = ls_plan_dout_exclusive(p, c.tensor) ? g->ref : ls_plan_temp(p, n * ls_dtype_bytes(c.dtype));
-        ls_plan_emit_add(p, g->ref, c.ref, to, c.dtype, n);
-        *g = (plan_value){.ref = to, .dtype = c.dtype};
+        g->addend = c.ref;
     }
     p->n_pending = 0;
 }
@@ -284,14 +306,14 @@ static void find_wanted_gradients(ls_plan *p) {
 
 static void find_fusions(ls_plan *p) {
     for (int i = 0; i < p->model->n_nodes; i++) {
-        const ls_node *node = p->model->nodes[i];
-        if (node->op->can_fuse == NULL || node->n_out != 1 || node->out[0]->n_consumers != 1 ||
-            node->out[0]->consumers[0] == NULL) {
-            continue;
-        }
-        const ls_node *next = node->out[0]->consumers[0];
-        if (next->op->activation != NULL && next->n_in == 1 && node->op->can_fuse(p, node, next)) {
-            p->fused[node->id] = next;
+        const ls_node *node = p->model->nodes[i], *last = node;
+        while (node->op->can_fuse != NULL && last->n_out == 1 && last->out[0]->n_consumers == 1 &&
+               last->out[0]->consumers[0] != NULL) {
+            const ls_node *next = last->out[0]->consumers[0];
+            if (!node->op->can_fuse(p, node, last, next)) {
+                break;
+            }
+            p->fused[node->id] = last = next;
             p->absorbed[next->id] = true;
         }
     }

@@ -86,7 +86,7 @@ bool ls_plan_direct_convolution(const ls_plan *p); /* see ls_plan_options */
 bool ls_plan_cut(
     const ls_plan *p); /* the samples are a part of the batch: what spans the batch takes a meeting point */
 bool ls_plan_sync_batch_norm(const ls_plan *p);
-const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing fused */
+const ls_node *ls_plan_fused(const ls_plan *p, const ls_node *node); /* see ls_operator.can_fuse; NULL: nothing */
 bool ls_plan_absorbed(const ls_plan *p, const ls_node *node);        /* another node computes it */
 
 /* ---- for operators: values ---- */
@@ -120,7 +120,10 @@ void *ls_plan_recall(const ls_plan *p, const ls_node *node);
 bool ls_plan_wants_grad(const ls_plan *p, const ls_tensor *t);
 /* The complete gradient of an output; kind NONE when nothing after it contributed. */
 ls_ref ls_plan_dout(ls_plan *p, const ls_tensor *t, ls_dtype dtype);
-/* Whether the memory of that gradient is used by nobody else later, so that it may be changed in place. */
+/* The same as a sum that nobody has taken yet: *second is NONE, or has to be added to what is returned. */
+ls_ref ls_plan_dout_pair(ls_plan *p, const ls_tensor *t, ls_dtype dtype, ls_ref *second);
+/* Whether the memory of that gradient (of a pair, the first) is used by nobody else later, so that it may be changed in
+ * place. */
 bool ls_plan_dout_exclusive(const ls_plan *p, const ls_tensor *t);
 /* Where to write (overwrite) this node's contribution to an input's gradient. Several contributions are added by the
  * plan in a fixed order. Call once for each input slot. */

@@ -24,7 +24,8 @@ typedef struct {
 typedef struct {
     ls_ref ref;
     ls_dtype dtype;
-    ls_ref other; /* the same value converted to the other floating type; NONE until asked for */
+    ls_ref addend; /* a gradient's: has to be added to ref; NONE: nothing */
+    ls_ref other;  /* the same value converted to the other floating type; NONE until asked for */
 } plan_value;
 
 /* A contribution that waits to be added when the node's backward is complete. */
@@ -47,7 +48,7 @@ struct ls_plan {
     plan_value *values;    /* by tensor id */
     plan_value *gradients; /* by tensor id */
     bool *wants;           /* by tensor id: a gradient is of use */
-    const ls_node **fused; /* by node id: the activation that the node computes */
+    const ls_node **fused; /* by node id: the last node that the node computes besides itself */
     bool *absorbed;        /* by node id: computed by another node, or differentiated by the loss */
     void **notes;          /* by node id */
     bool *written;         /* by weight id: the gradient has a first contribution */

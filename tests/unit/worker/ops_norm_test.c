@@ -5,6 +5,8 @@ typedef struct bn_case {
     ls_batch_norm_attr attr;
     ls_shape shape;
     bool relu, inference;
+    enum { NOTHING, ANOTHER, ITSELF } added; /* before the relu: in[1], in[0] */
+    bool squared;                            /* the result meets itself: its gradient comes in two parts */
 } bn_case;
 
 static void split(const bn_case *c, size_t *before, size_t *channels, size_t *after) {
@@ -49,7 +51,9 @@ static void reference(const fixture *f, double *const *in, double *const *weight
                 size_t i = (b * channels + k) * after + a;
                 double y = (in[0][i] - mean) / sqrt(var + (double)c->attr.epsilon);
                 y = y * (gamma ? gamma[k] : 1) + (beta ? beta[k] : 0);
-                out[i] = c->relu && y < 0 ? 0 : y;
+                y += c->added == NOTHING ? 0 : in[c->added == ANOTHER][i];
+                y = c->relu && y < 0 ? 0 : y;
+                out[i] = c->squared ? y * y : y;
             }
         }
     }
@@ -60,7 +64,8 @@ static void build(fixture *f, const bn_case *c, int64_t n) {
     f->reference_data = c;
     f->inference = c->inference;
     ls_shape per_channel = fx_shape(1, (int)c->shape.dim[c->attr.axis]);
-    ls_tensor *in[2] = {fx_input(f, c->shape), NULL};
+    static const ls_merge_attr sum = {.kind = LS_MERGE_ADD}, product = {.kind = LS_MERGE_MULTIPLY};
+    ls_tensor *in[2] = {fx_input(f, c->shape), NULL}, *other = c->added == ANOTHER ? fx_input(f, c->shape) : in[0];
     ls_weight *w[5] = {NULL};
     int k = 0;
     if (c->attr.scale) {
@@ -72,8 +77,14 @@ static void build(fixture *f, const bn_case *c, int64_t n) {
     w[k++] = fx_stat(f, per_channel);
     w[k++] = fx_stat(f, per_channel);
     ls_tensor *out = fx_node(f, &ls_op_batch_norm, &c->attr, in, w, c->shape);
+    if (c->added != NOTHING) {
+        out = fx_node(f, &ls_op_merge, &sum, (ls_tensor *[]){other, out, NULL}, NULL, c->shape);
+    }
     if (c->relu) {
-        fx_unary(f, &ls_op_activation, &fx_relu, out, c->shape);
+        out = fx_unary(f, &ls_op_activation, &fx_relu, out, c->shape);
+    }
+    if (c->squared) {
+        fx_node(f, &ls_op_merge, &product, (ls_tensor *[]){out, out, NULL}, NULL, c->shape);
     }
 }
 
@@ -141,6 +152,46 @@ static void test_fused_relu(void **state) {
     c = last_axis(fx_shape(3, 3, 5, 6));
     c.relu = true;
     check(c, 3, LS_F32);
+}
+
+/* The end of a residual block. */
+static void test_sums(void **state) {
+    (void)state;
+    for (int k = 0; k < 8; k++) {
+        bn_case c = last_axis(fx_shape(3, 3, 5, k < 4 ? 16 : 6));
+        c.added = k % 2 ? ANOTHER : ITSELF;
+        c.relu = k / 2 % 2;
+        for (int squared = 0; squared < 2; squared++) {
+            c.squared = squared;
+            check(c, 3, LS_F32);
+            if (ls_dnn_has_bf16() && !squared) {
+                check(c, 3, LS_BF16);
+            }
+        }
+        c.attr.frozen = true;
+        check(c, 3, LS_F32);
+    }
+}
+
+/* A sum after a relu is another matter. */
+static void test_sum_after_relu(void **state) {
+    (void)state;
+    static const ls_merge_attr sum = {.kind = LS_MERGE_ADD};
+    bn_case c = last_axis(fx_shape(2, 5, 6));
+    c.relu = true;
+    fixture f;
+    build(&f, &c, 3);
+    ls_tensor *relu = f.tensors[f.model.n_tensors - 1], *more = fx_input(&f, c.shape);
+    fx_node(&f, &ls_op_merge, &sum, (ls_tensor *[]){relu, more, NULL}, NULL, c.shape);
+    fx_run(&f);
+    for (int i = 0; i < ls_plan_n_calls(f.plan, LS_PHASE_FORWARD); i++) {
+        const ls_call *call = ls_plan_call(f.plan, LS_PHASE_FORWARD, i);
+        if (strcmp(call->label, "merge.forward") == 0) {
+            fx_release(&f);
+            return;
+        }
+    }
+    fail_msg("the sum is lost");
 }
 
 static void test_vectors_and_sequences(void **state) {
@@ -325,6 +376,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_images),
         cmocka_unit_test(test_fused_relu),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_sum_after_relu),
         cmocka_unit_test(test_vectors_and_sequences),
         cmocka_unit_test(test_first_axis),
         cmocka_unit_test(test_without_scale_or_center),
