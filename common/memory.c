@@ -1,5 +1,8 @@
 #include "common/memory.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,6 +52,31 @@ char *ls_xprintf(const char *format, ...) {
     va_end(args);
     return or_die(n < 0 ? NULL : text, 0);
 }
+
+#ifdef __SSE2__
+void ls_copy_past(void *restrict to, const void *restrict from, size_t n_bytes) {
+    char *t = to;
+    const char *f = from;
+    size_t head = (0 - (uintptr_t)t) & (sizeof(__m128i) - 1);
+    head = head < n_bytes ? head : n_bytes;
+    memcpy(t, f, head);
+    size_t i = head;
+    for (; i + sizeof(__m128i) <= n_bytes; i += sizeof(__m128i)) {
+        _mm_stream_si128((__m128i *)(void *)(t + i), _mm_loadu_si128((const __m128i_u *)(const void *)(f + i)));
+    }
+    memcpy(t + i, f + i, n_bytes - i);
+}
+
+void ls_copy_past_fence(void) {
+    _mm_sfence();
+}
+#else
+void ls_copy_past(void *restrict to, const void *restrict from, size_t n_bytes) {
+    memcpy(to, from, n_bytes);
+}
+
+void ls_copy_past_fence(void) {}
+#endif
 
 struct ls_pool_block {
     struct ls_pool_block *next;

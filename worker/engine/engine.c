@@ -214,6 +214,8 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
     if (e->lane_first == e->lane_last) {
         return LS_OK; /* more ranks than lanes: this one only adds and updates */
     }
+    const size_t most_cached = 8 << 20;
+    size_t touched = e->arena->n_total * sizeof(float);
     for (int i = 0; i < e->n_contexts; i++) {
         lane_context *c = &e->contexts[i];
         if (!e->options.inference) {
@@ -237,7 +239,9 @@ static ls_status make_plans(ls_engine *e, ls_err *err) {
         for (int k = 0; k < c->n_plans; k++) {
             LS_TRY(bind_plan(e, c, c->plans[k], err));
         }
+        touched += c->arena_bytes;
     }
+    e->weights_in_caches = touched <= most_cached;
     return LS_OK;
 }
 
@@ -520,7 +524,8 @@ void ls_engine_describe(const ls_engine *e, ls_engine_info *info) {
     }
     if (e->compile != NULL && !e->options.inference) {
         info->gradient_bytes = e->arena->n_gradient * sizeof(float) * (size_t)ls_reducer_schedule(e->reducer)->n_slots;
-        info->optimizer_bytes = e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
+        info->optimizer_bytes =
+            e->arena->n_reduced * sizeof(float) * (size_t)ls_optimizer_n_slots(&e->compile->optimizer);
         const engine_plan *ep = e->contexts[0].plans[0];
         for (int phase = LS_PHASE_FORWARD; phase <= LS_PHASE_BACKWARD; phase++) {
             for (int i = 0; i < ls_plan_n_calls(ep->plan, (ls_phase)phase); i++) {

@@ -102,7 +102,8 @@ struct ls_engine {
     double **meet_values; /* (lanes of this rank) */
     int n_cuts, cut;      /* sizes of buckets that can be had; the one in use */
     engine_cut cuts[LS_TUNED_SIZES];
-    int n_fans, fans[2]; /* fan-ins that can be had: number size + fan * n_cuts of the reducer's */
+    int n_fans, fans[2];    /* fan-ins that can be had: number size + fan * n_cuts of the reducer's */
+    bool weights_in_caches; /* of all ranks still, when their update comes: a step touches little else */
     int n_segments;
     segment *segments; /* by offset; over the reduced part */
     bool regularized;

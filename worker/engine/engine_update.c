@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/memory.h"
 #include "worker/engine/engine_internal.h"
 #include "worker/model/constraint.h"
 
@@ -36,10 +37,11 @@ bool ls_engine_needs_norms(const ls_engine *e) {
     return o->clipnorm > 0 || o->global_clipnorm > 0 || o->class_->trust != NULL;
 }
 
-static ls_update describe_update(ls_engine *e, const segment *s, size_t first, size_t n, const float *gradient) {
+static ls_update describe_update(ls_engine *e, const segment *s, size_t first, size_t n, float *w,
+                                 const float *gradient) {
     ls_update u = {.learning_rate = e->learning_rate,
                    .t = e->iterations + 1,
-                   .w = ls_reducer_params(e->reducer) + first,
+                   .w = w,
                    .g = gradient,
                    .n = n,
                    .trust = s->trust,
@@ -50,8 +52,8 @@ static ls_update describe_update(ls_engine *e, const segment *s, size_t first, s
     return u;
 }
 
-static void update_range(ls_engine *e, const segment *s, size_t first, size_t n, const float *gradient) {
-    float *w = ls_reducer_params(e->reducer) + first;
+/* The update of weights or statistics w, which are `first` and on of the arena. */
+static void update_range(ls_engine *e, const segment *s, size_t first, size_t n, float *w, const float *gradient) {
     if (s->statistic) {
         const float m = (float)s->weight->momentum, rest = (float)(1 - s->weight->momentum);
         for (size_t i = 0; i < n; i++) {
@@ -82,19 +84,40 @@ static void update_range(ls_engine *e, const segment *s, size_t first, size_t n,
             w[i] -= w[i] * keep;
         }
     }
-    ls_update u = describe_update(e, s, first, n, gradient);
+    ls_update u = describe_update(e, s, first, n, w, gradient);
     o->class_->update(o, &u);
+}
+
+/* Where other ranks have the weights in their caches, they are worked on in a copy of one's own. */
+static void update_shared(ls_engine *e, const segment *s, size_t first, size_t n, float *w, const float *gradient) {
+    enum { SOME = 1024 };
+    _Alignas(64) float copy[SOME];
+    for (size_t i = 0; i < n; i += SOME) {
+        size_t m = n - i < SOME ? n - i : SOME;
+        memcpy(copy, w + i, m * sizeof *w);
+        update_range(e, s, first + i, m, copy, gradient + i);
+        ls_copy_past(w + i, copy, m * sizeof *w);
+    }
 }
 
 void ls_engine_apply(void *context, size_t first, size_t n, const float *gradient) {
     ls_engine *e = context;
+    const bool shared = e->team->n_local > 1 && e->weights_in_caches;
     for (int k = segment_of(e, first); n > 0; k++) {
         const segment *s = &e->segments[k];
         size_t m = s->last - first < n ? s->last - first : n;
-        update_range(e, s, first, m, gradient);
+        float *w = ls_reducer_params(e->reducer) + first;
+        if (shared) {
+            update_shared(e, s, first, m, w, gradient);
+        } else {
+            update_range(e, s, first, m, w, gradient);
+        }
         first += m;
         gradient += m;
         n -= m;
+    }
+    if (shared) {
+        ls_copy_past_fence();
     }
 }
 
@@ -131,7 +154,7 @@ void ls_engine_norm(void *context, size_t first, size_t n, float *gradient, doub
         add_penalty_gradient(&s->weight->regularizer, w, gradient, n);
     }
     if (c->direction != NULL) {
-        ls_update u = describe_update(e, s, first, n, gradient);
+        ls_update u = describe_update(e, s, first, n, ls_reducer_params(e->reducer) + first, gradient);
         c->direction(&e->compile->optimizer, &u, gradient);
     }
     norms[0] = sum_of_squares(gradient, n);
