@@ -110,7 +110,7 @@ static void lay_job(ls_reducer *r, layout *l, ls_job *job) {
     }
     const bool top = ls_reducer_is_top(r, s), packs = ls_reducer_packs(r, &job->slice);
     const size_t n_pieces = job->slice.sparse >= 0 ? ls_reducer_n_pieces(r, &job->slice) : 0;
-    job->words = lay(l, top ? n_pieces : 0, sizeof *job->words, 64);
+    job->words = lay(l, top || packs ? n_pieces : 0, sizeof *job->words, 64);
     job->starts = lay(l, n_pieces * (size_t)job->n_children, sizeof *job->starts, 64);
     job->packed = packs && job->n_children > 0 ? lay(l, ls_reducer_params_bytes(r, &job->slice), 1, 64) : NULL;
     for (int i = 0; i < job->n_outs; i++) {

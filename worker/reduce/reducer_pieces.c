@@ -155,9 +155,8 @@ static bool skips(const ls_reducer *r, const ls_slice *s) {
     return s->sparse >= 0 && r->o.sparse[s->sparse].idle;
 }
 
-/* Agents between the levels would have to put packed messages together. */
 bool ls_reducer_packs(const ls_reducer *r, const ls_slice *s) {
-    return skips(r, s) && r->scheme->levels.n == 1;
+    return skips(r, s) && r->scheme->levels.n > 0;
 }
 
 size_t ls_reducer_params_bytes(const ls_reducer *r, const ls_slice *s) {
@@ -445,8 +444,15 @@ void ls_reducer_send_down(ls_reducer *r, ls_job *job) {
 void ls_reducer_unpack_params(ls_reducer *r, ls_job *job) {
     for (int i = 0; i < job->n_outs; i++) {
         const ls_out *out = &job->outs[i];
-        if (out->receiving != NULL) {
-            copy_params(r, &out->slice, (const uint64_t *)(const void *)out->receiving, out->receiving, false);
+        const uint64_t *words = (const uint64_t *)(const void *)out->receiving;
+        if (words != NULL) {
+            copy_params(r, &out->slice, words, out->receiving, false);
+        } else if (out->job >= 0) {
+            words = r->scheme->stages[job->level + 1].jobs[out->job].words;
+        }
+        if (job->packed != NULL) { /* for its own children, of all outs together */
+            memcpy(job->words + index_of(&job->slice, out->slice.first), words,
+                   ls_reducer_n_pieces(r, &out->slice) * sizeof *words);
         }
     }
 }

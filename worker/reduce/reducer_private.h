@@ -74,7 +74,7 @@ typedef struct ls_job {
     ls_out *outs;              /* (n_outs) */
     float *reduced;            /* highest level, two phases: (n) */
     /* sparse slices */
-    uint64_t *words;  /* (pieces) blocks that any lane has in this step; at the highest level */
+    uint64_t *words;  /* (pieces) blocks that any lane has in this step; at the highest level, and where `packed` */
     uint32_t *starts; /* (n_children, pieces) blocks of the message before the piece's */
     char *packed;     /* words and (blocks, LS_REDUCE_BLOCK) parameters, sent; NULL: parameters are sent whole */
 } ls_job;

@@ -1,12 +1,12 @@
 #include "tests/bench/scale/loggp.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "common/memory.h"
 #include "worker/reduce/lanes.h"
 #include "worker/reduce/levels.h"
+#include "worker/reduce/reducer.h"
 
 /* What a rank has to do when it next polls at `at` or later. */
 typedef enum { UP, DOWN, ANSWER, RELEASE } kind;
@@ -35,8 +35,49 @@ static void await(walk *w, event e) {
     LS_PUSH(w->pending, w->n_pending, w->cap, e);
 }
 
-static double part_bytes(const walk *w, int bucket, int level) {
-    return (double)w->s->floats[bucket] * sizeof(float) / (double)w->levels.n_parts[level];
+/* How many parts a bucket has on a level: as there are, or fewer where it is small, or more where it is large. */
+static double n_parts(const walk *w, int bucket, int level) {
+    const ls_levels *l = &w->levels;
+    const double floats = (double)w->s->floats[bucket], all = (double)l->n_parts[l->n],
+                 here = (double)l->n_parts[level];
+    const size_t least = w->c->least_floats, most = w->c->most_floats;
+    if (l->n > 0 && w->s->used[bucket] < 1 && floats < all * LS_REDUCE_CHUNK) {
+        return fmin(here, ceil(floats / LS_REDUCE_CHUNK)); /* tables are cut at chunks */
+    }
+    if (l->n > 0 && w->s->used[bucket] == 1 && floats < all * (double)least) {
+        return fmin(here, fmax(1, floor(floats / (double)least)));
+    }
+    return l->n > 0 && most > 0 && floats > all * (double)most ? here * ceil(floats / all / (double)most) : here;
+}
+
+/* What one rank does of n messages to or from a part of the level, if all take turns. */
+static double turn(const walk *w, int bucket, int level, double n) {
+    return n * n_parts(w, bucket, level) / (double)w->levels.n_parts[level];
+}
+
+/* Bytes of a part of a level, at so many a float. */
+static double part_bytes(const walk *w, int bucket, int level, double each) {
+    return (double)w->s->floats[bucket] * each / n_parts(w, bucket, level);
+}
+
+/* The share of a table's blocks that so many ranks have used, each its own batch. */
+static double used_by(const walk *w, int bucket, double n_ranks) {
+    const double used = w->s->used[bucket];
+    return used < 1 && !w->c->whole_tables ? 1 - pow(1 - used, w->c->batch / w->s->batch * n_ranks) : 1;
+}
+
+/* A message of gradients: what the ranks below have used. A word a chunk says which blocks those are. */
+static double up_bytes(const walk *w, int bucket, int level) {
+    const double ranks = (double)w->c->ranks / w->levels.n_groups[level - 1], share = used_by(w, bucket, ranks);
+    return w->fragments[level - 1] * part_bytes(w, bucket, level, w->c->wire_bfloat16 ? 2 : 4) * share +
+           (share < 1 ? part_bytes(w, bucket, level, 8.0 / LS_REDUCE_CHUNK) : 0);
+}
+
+/* Parameters come back whole, or as what anybody has used, with the words again. */
+static double down_bytes(const walk *w, int bucket, int level) {
+    const double share = w->c->idle ? used_by(w, bucket, w->c->ranks) : 1;
+    return part_bytes(w, bucket, level, 4) * share +
+           (share < 1 ? part_bytes(w, bucket, level, 8.0 / LS_REDUCE_CHUNK) : 0);
 }
 
 static void pay(walk *w, double n, double bytes) {
@@ -71,30 +112,32 @@ static void post(walk *w, kind what, int bucket, int level, double n, double byt
 static void go_up(walk *w, int bucket, int level) {
     const ls_levels *l = &w->levels;
     const cluster *c = w->c;
-    double mine = part_bytes(w, bucket, level), read = level == 0 ? c->ranks_per_node : 0;
+    double mine = turn(w, bucket, level, part_bytes(w, bucket, level, sizeof(float))), read = 0;
+    mine *= used_by(w, bucket, (double)c->ranks / l->n_groups[level]);
+    read = level == 0 ? c->ranks_per_node : 0;
     if (level > 0) {
-        double children = l->width[level], each = w->fragments[level - 1] * mine;
-        pay(w, children - 1, each);
+        double children = l->width[level];
+        pay(w, turn(w, bucket, level, children - 1), up_bytes(w, bucket, level));
         read = (children - 1) * w->fragments[level - 1] + (level == 1 ? c->ranks_per_node : w->fragments[level - 1]);
     }
     if (level < l->n) {
         double width = l->width[level + 1];
         w->t += mine * (level == 0 ? (width - 1) / width : 1) * (read + 2 * w->fragments[level]) * c->add_byte_s;
-        post(w, UP, bucket, level + 1, width - 1, w->fragments[level] * part_bytes(w, bucket, level + 1));
+        post(w, UP, bucket, level + 1, turn(w, bucket, level + 1, width - 1), up_bytes(w, bucket, level + 1));
         return;
     }
     double update = w->s->update_s / (double)w->s->n_floats / sizeof(float);
     w->t += mine * ((level > 0 || c->ranks_per_node > 1 ? read * c->add_byte_s : 0) + update / fmin(c->speed, 8));
     if (l->n > 0) {
-        post(w, DOWN, bucket, l->n - 1, l->width[l->n] - 1, mine);
+        post(w, DOWN, bucket, l->n - 1, turn(w, bucket, l->n, l->width[l->n] - 1), down_bytes(w, bucket, l->n));
     }
 }
 
 static void go_down(walk *w, int bucket, int level) {
     const ls_levels *l = &w->levels;
-    pay(w, l->width[level + 1] - 1, part_bytes(w, bucket, level + 1));
+    pay(w, turn(w, bucket, level + 1, l->width[level + 1] - 1), down_bytes(w, bucket, level + 1));
     if (level > 0) {
-        post(w, DOWN, bucket, level - 1, l->width[level] - 1, part_bytes(w, bucket, level));
+        post(w, DOWN, bucket, level - 1, turn(w, bucket, level, l->width[level] - 1), down_bytes(w, bucket, level));
     }
 }
 

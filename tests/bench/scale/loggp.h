@@ -8,6 +8,8 @@
 #ifndef LS_BENCH_LOGGP_H
 #define LS_BENCH_LOGGP_H
 
+#include <stdbool.h>
+
 #include "tests/bench/scale/schedule.h"
 
 typedef struct network {
@@ -21,11 +23,15 @@ typedef struct network {
 
 typedef struct cluster {
     int ranks, ranks_per_node, fan_in;
-    double speed;      /* of a rank's calculations, in that of the rank that was measured */
-    double batch;      /* samples a rank */
-    double add_byte_s; /* of a rank, for each byte that it reads to add */
-    double wake_s;     /* until a rank that waits notices */
-    double jitter;     /* standard deviation of a rank's time for a step, as a share of it */
+    double speed;                     /* of a rank's calculations, in that of the rank that was measured */
+    double batch;                     /* samples a rank */
+    double add_byte_s;                /* of a rank, for each byte that it reads to add */
+    double wake_s;                    /* until a rank that waits notices */
+    double jitter;                    /* standard deviation of a rank's time for a step, as a share of it */
+    size_t least_floats, most_floats; /* of a part (ls_cut); 0: no limit */
+    bool wire_bfloat16;               /* gradients in two bytes */
+    bool whole_tables;                /* tables are sent as if they were not sparse */
+    bool idle;                        /* the update leaves alone what was not used (ls_sparse) */
 } cluster;
 
 typedef struct prediction {

@@ -1,7 +1,7 @@
 /*
  * Prints what the model (loggp.h) expects of a cluster: a table in Markdown, or lines for the plot.
  *
- * usage: scale_predict table|lines SCHEDULE BATCH [SCHEDULE BATCH]...
+ * usage: scale_predict table|lines|wire SCHEDULE BATCH [SCHEDULE BATCH]...
  *        scale_predict sizes SCHEDULE BATCH
  *        scale_predict one SCHEDULE SHARE LEAST RANKS RANKS_A_NODE FAN_IN SPEED LATENCY_US OVERHEAD_US GBIT_S
  *                          CPU_NS_A_BYTE EAGER_BYTES WAKE_US
@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/bench/scale/loggp.h"
+#include "worker/reduce/reducer.h"
 
 enum { DIRECT = 1 << 20, LEAST_FLOATS = 1 << 18 };
 
@@ -39,7 +40,17 @@ enum { N_RANKS = sizeof ranks / sizeof ranks[0] };
 static cluster make(const shape *h, int n, int fan_in, double batch) {
     double node_bytes_s = 200e9, core_bytes_s = 10e9, fair = node_bytes_s / h->ranks_per_node;
     double one = h->speed > 1 ? node_bytes_s / 4 : core_bytes_s;
-    return (cluster){n, h->ranks_per_node, fan_in, h->speed, batch, 1 / (one < fair ? one : fair), 20e-6, 0.005};
+    return (cluster){.ranks = n,
+                     .ranks_per_node = h->ranks_per_node,
+                     .fan_in = fan_in,
+                     .speed = h->speed,
+                     .batch = batch,
+                     .add_byte_s = 1 / (one < fair ? one : fair),
+                     .wake_s = 20e-6,
+                     .jitter = 0.005,
+                     .least_floats = LS_REDUCE_PART,
+                     .most_floats = LS_REDUCE_MESSAGE,
+                     .idle = true};
 }
 
 static void table(const schedule *s, double batch) {
@@ -108,10 +119,12 @@ static int one(char **a) {
                  .fan_in = atoi(a[5]),
                  .speed = atof(a[6]),
                  .batch = s.batch,
-                 .wake_s = atof(a[12]) / 1e6};
+                 .wake_s = atof(a[12]) / 1e6,
+                 .least_floats = LS_REDUCE_PART,
+                 .most_floats = LS_REDUCE_MESSAGE};
     prediction p = predict(&s, &net, &c);
     printf(
-        "{\"step_ms\": %.3f, \"calculation_ms\": %.3f, \"exposed_ms\": %.3f, \"messages\": %.0f, "
+        "{\"step_ms\": %.3f, \"calculation_ms\": %.3f, \"exposed_ms\": %.3f, \"messages\": %.4f, "
         "\"node_bytes\": %.0f, \"limit\": \"%s\"}\n",
         1e3 * p.step_s, 1e3 * p.alone_s, 1e3 * (p.step_s - p.alone_s), p.messages, p.node_bytes, p.limit);
     schedule_release(&s);
@@ -140,6 +153,31 @@ static void sizes(const char *path, double batch) {
     }
 }
 
+/* What gradients in two bytes, and tables by rows, are worth: efficiency with levels, nodes of 64 cores. */
+static void wire(const schedule *s, double batch) {
+    static const char *const ways[] = {"float32, tables whole", "bfloat16, tables whole", "float32, tables by rows",
+                                       "bfloat16, tables by rows"};
+    bool tables = false;
+    for (int b = 0; b < s->n_buckets; b++) {
+        tables = tables || s->used[b] < 1;
+    }
+    for (int m = 0; m < N_NETWORKS; m++) {
+        for (int way = 0; way < (tables ? 4 : 2); way++) {
+            printf("| %s | %s | %.*s |", s->model, networks[m].name, tables ? 64 : way == 1 ? 8 : 7, ways[way]);
+            for (int k = 0; k < N_RANKS; k++) {
+                cluster c = make(&shapes[0], ranks[k], 16, batch);
+                c.wire_bfloat16 = way % 2 == 1;
+                c.whole_tables = way < 2;
+                prediction p = predict(s, &networks[m], &c);
+                printf(" %.3f |", p.efficiency);
+                if (k == N_RANKS - 1) {
+                    printf(" %.1f | %s, %.1f ms |\n", p.node_bytes / 1e6, p.limit, 1e3 * p.limit_s);
+                }
+            }
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc == 15 && strcmp(argv[1], "one") == 0) {
         return one(argv + 2);
@@ -149,9 +187,10 @@ int main(int argc, char **argv) {
         return 0;
     }
     bool wants_table = argc > 1 && strcmp(argv[1], "table") == 0;
-    if (argc < 4 || argc % 2 != 0 || (!wants_table && strcmp(argv[1], "lines") != 0)) {
+    bool wants_wire = argc > 1 && strcmp(argv[1], "wire") == 0;
+    if (argc < 4 || argc % 2 != 0 || (!wants_table && !wants_wire && strcmp(argv[1], "lines") != 0)) {
         fprintf(stderr,
-                "usage: scale_predict table|lines SCHEDULE BATCH [SCHEDULE BATCH]...\n"
+                "usage: scale_predict table|lines|wire SCHEDULE BATCH [SCHEDULE BATCH]...\n"
                 "       scale_predict sizes SCHEDULE BATCH\n"
                 "       scale_predict one SCHEDULE SHARE LEAST RANKS RANKS_A_NODE FAN_IN SPEED LATENCY_US "
                 "OVERHEAD_US GBIT_S CPU_NS_A_BYTE EAGER_BYTES WAKE_US\n");
@@ -160,7 +199,7 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; i += 2) {
         schedule s;
         schedule_read(&s, argv[i], LEAST_FLOATS);
-        (wants_table ? table : lines)(&s, atof(argv[i + 1]));
+        (wants_table ? table : wants_wire ? wire : lines)(&s, atof(argv[i + 1]));
         schedule_release(&s);
     }
     return 0;

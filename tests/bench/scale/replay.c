@@ -8,7 +8,8 @@
  *        scale_replay calibrate
  *            two ranks: latency, overhead and bandwidth of this MPI
  *
- * Rank 0 prints a JSON line: the median step, and messages and bytes that all ranks sent in a step.
+ * Rank 0 prints a JSON line: the median step; messages and bytes that all ranks sent in a step, and the processor time
+ * that all of them together took for it (calculation takes none).
  */
 #include <mpi.h>
 #include <stdio.h>
@@ -65,6 +66,12 @@ static double one_step(ls_reducer *r, const schedule *s, double speed, uint64_t 
     return MPI_Wtime() - start;
 }
 
+static double processor_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int ascending(const void *x, const void *y) {
     double a = *(const double *)x, b = *(const double *)y;
     return (a > b) - (a < b);
@@ -94,6 +101,7 @@ static void replay(ls_team *team, const schedule *s, int steps, double speed) {
     u.params = ls_reducer_params(r);
     uint64_t sent[2], before[2], all[2] = {0};
     ls_reducer_sent(r, &before[0], &before[1]);
+    double busy = processor_s(), all_busy = 0;
     for (int i = 0; i < steps; i++) {
         ls_team_barrier(team);
         seconds[i] = one_step(r, s, speed, (uint64_t)i);
@@ -102,15 +110,17 @@ static void replay(ls_team *team, const schedule *s, int steps, double speed) {
     for (int i = 0; i < 2; i++) {
         sent[i] = (sent[i] - before[i]) / (uint64_t)steps;
     }
+    busy = (processor_s() - busy) / steps;
+    MPI_Reduce(&busy, &all_busy, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
     MPI_Reduce(sent, all, 2, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD);
     qsort(seconds, (size_t)steps, sizeof *seconds, ascending);
     if (team->rank == 0) {
         double alone = (s->forward_s + s->backward_s) / speed;
         printf(
             "{\"model\": \"%s\", \"ranks\": %d, \"nodes\": %d, \"fan_in\": %d, \"calculation_ms\": %.3f, "
-            "\"step_ms\": %.3f, \"exposed_ms\": %.3f, \"messages\": %llu, \"bytes\": %llu}\n",
+            "\"step_ms\": %.3f, \"exposed_ms\": %.3f, \"messages\": %llu, \"bytes\": %llu, \"processor_ms\": %.1f}\n",
             s->model, team->size, team->n_nodes, team->fan_in, 1e3 * alone, 1e3 * seconds[steps / 2],
-            1e3 * (seconds[steps / 2] - alone), (unsigned long long)all[0], (unsigned long long)all[1]);
+            1e3 * (seconds[steps / 2] - alone), (unsigned long long)all[0], (unsigned long long)all[1], 1e3 * all_busy);
         fflush(stdout);
     }
 #ifndef LS_SIMULATED /* whose memory cannot be freed */
@@ -144,8 +154,7 @@ static double half_trip(int rank, char *bytes, int n_bytes, int repeats) {
 static double overhead(char *bytes, int n_bytes, int n, int other) {
     static MPI_Request requests[2 * BURST];
     MPI_Barrier(MPI_COMM_WORLD);
-    struct timespec start, end;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &start);
+    const double start = processor_s();
     for (int i = 0; i < n; i++) {
         MPI_Irecv(bytes + (size_t)(n + i) * (size_t)n_bytes, n_bytes, MPI_BYTE, other, 1, MPI_COMM_WORLD,
                   &requests[2 * i]);
@@ -157,8 +166,7 @@ static double overhead(char *bytes, int n_bytes, int n, int other) {
         MPI_Testall(2 * n, requests, &done, MPI_STATUSES_IGNORE);
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     }
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
-    return ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec)) / n / 2;
+    return (processor_s() - start) / n / 2;
 }
 
 static void calibrate(void) {

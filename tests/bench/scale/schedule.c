@@ -11,13 +11,14 @@ static _Noreturn void refuse(const char *path, int line, const char *why) {
     exit(2);
 }
 
-static void add_bucket(schedule *s, size_t floats, size_t least, int caps[2]) {
-    int n = s->n_buckets;
-    if (n > 0 && s->floats[n - 1] < least) {
+static void add_bucket(schedule *s, size_t floats, double used, size_t least, int caps[3]) {
+    int n = s->n_buckets, m = s->n_buckets;
+    if (n > 0 && s->floats[n - 1] < least && used == 1 && s->used[n - 1] == 1) {
         s->floats[n - 1] += floats;
         s->after[n - 1] = s->n_calls;
     } else {
         LS_PUSH(s->after, n, caps[0], s->n_calls);
+        LS_PUSH(s->used, m, caps[2], used);
         LS_PUSH(s->floats, s->n_buckets, caps[1], floats);
     }
     s->n_floats += floats;
@@ -26,15 +27,15 @@ static void add_bucket(schedule *s, size_t floats, size_t least, int caps[2]) {
 void schedule_read(schedule *s, const char *path, size_t least) {
     FILE *f = fopen(path, "r");
     char line[256], word[64];
-    int caps[2] = {0}, cap_calls = 0;
+    int caps[3] = {0}, cap_calls = 0;
     *s = (schedule){.batch = 0};
     if (f == NULL) {
         refuse(path, 0, "cannot be opened");
     }
     for (int at = 1; fgets(line, sizeof line, f) != NULL; at++) {
-        double value = 0;
+        double value = 0, used = 0;
         char name[64] = "";
-        if (line[0] == '#' || sscanf(line, "%63s %63s", word, name) < 2) {
+        if (line[0] == '#' || sscanf(line, "%63s %63s %lf", word, name, &used) < 2) {
             continue;
         }
         char *end;
@@ -54,9 +55,12 @@ void schedule_read(schedule *s, const char *path, size_t least) {
             LS_PUSH(s->call_s, s->n_calls, cap_calls, value / 1e3);
             s->backward_s += value / 1e3;
         } else if (strcmp(word, "bucket") == 0) {
-            add_bucket(s, (size_t)value, least, caps);
+            add_bucket(s, (size_t)value, 1, least, caps);
+        } else if (strcmp(word, "table") == 0 && used > 0 && used < 1) {
+            add_bucket(s, (size_t)value, used, least, caps);
         } else {
-            refuse(path, at, "model, batch, forward, update, call or bucket was expected");
+            refuse(path, at,
+                   "model, batch, forward, update, call, bucket or table (with a share below 1) was expected");
         }
     }
     fclose(f);
@@ -69,4 +73,5 @@ void schedule_release(schedule *s) {
     free(s->call_s);
     free(s->floats);
     free(s->after);
+    free(s->used);
 }
