@@ -84,8 +84,20 @@ static void agreement(ls_team *t) {
           "both sides are named: \"%s\"", other.text);
 }
 
+static void sums(ls_team *t) {
+    double values[3] = {1, t->rank, 1.0 / (3 + t->rank)}, expected = 0;
+    ls_team_sum(t, values, 3);
+    for (int r = 0; r < t->size; r++) {
+        expected += 1.0 / (3 + r);
+    }
+    CHECK(values[0] == t->size && values[1] == t->size * (t->size - 1) / 2, "%g, %g", values[0], values[1]);
+    CHECK(values[2] > expected - 1e-12 && values[2] < expected + 1e-12, "%.17g, not %.17g", values[2], expected);
+    ls_team_sum(t, values, 0);
+}
+
 int main(int argc, char **argv) {
     ls_team *team = ranks_begin(argc, argv);
+    sums(team);
     seats(team);
     collectives(team);
     agreement(team);

@@ -111,13 +111,24 @@ static ls_status load(const arguments *a, ls_model **model, ls_compile *compile,
     return s;
 }
 
-/* How gradients were reduced, and in how many steps that was chosen. */
+static json_t *way(const ls_way *w) {
+    return json_pack("{s:I, s:s, s:i}", "bucket_bytes", (json_int_t)w->bucket_bytes, "order",
+                     w->newest_first ? "need" : "ready", "fan_in", w->fan_in);
+}
+
+/* How gradients were reduced, and what was tried out before. */
 static json_t *reduced_how(ls_engine *engine) {
     ls_tuned tuned;
     (void)ls_engine_tuned(engine, &tuned);
-    return json_pack("{s:I, s:s, s:i, s:i, s:i}", "bucket_bytes", (json_int_t)tuned.used.bucket_bytes, "order",
-                     tuned.used.newest_first ? "need" : "ready", "fan_in", tuned.used.fan_in, "tried", tuned.n_tried,
-                     "steps", tuned.n_steps);
+    json_t *how = way(&tuned.used), *tried = json_array();
+    for (int i = 0; i < tuned.n_tried; i++) {
+        json_t *one = way(&tuned.tried[i]);
+        json_object_set_new(one, "exposed_ms", json_real(tuned.tried[i].exposed_ms));
+        json_array_append_new(tried, one);
+    }
+    json_object_set_new(how, "steps", json_integer(tuned.n_steps));
+    json_object_set_new(how, "tried", tried);
+    return how;
 }
 
 static void print(const arguments *a, const ls_team *team, const ls_model *model, ls_engine *engine,

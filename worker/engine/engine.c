@@ -421,7 +421,6 @@ void ls_engine_destroy(ls_engine *e) {
     for (int i = 0; i < LS_TUNED_SIZES; i++) {
         free(e->cuts[i].buckets);
     }
-    free(e->tuning.gathered);
     free(e->bucket_done);
     free(e->constraint_scratch);
     free(e->states);

@@ -149,7 +149,7 @@ typedef struct ls_tuned {
     ls_way tried[LS_TUNED_MOST];
     int n_steps; /* that it took */
 } ls_tuned;
-/* Whether it has been chosen since the last call; what is used now in any case. What ways cost is known on rank 0. */
+/* Whether it has been chosen since the last call; what is used now in any case. */
 bool ls_engine_tuned(ls_engine *e, ls_tuned *out);
 bool ls_engine_is_tuning(const ls_engine *e); /* the same on all ranks */
 

@@ -79,7 +79,6 @@ typedef struct {
     int64_t before_ns, step_start_ns;
     double least_ms;   /* of this round's steps so far; negative: none */
     double warm_share; /* of the all-reduce in a step, before anything was tried out */
-    double *gathered;  /* (team size, LS_TUNED_MOST + 1) */
     ls_tuned tuned;
 } engine_tuning;
 

@@ -7,14 +7,10 @@
  * disturbs a step makes it longer only; then the mean over all ranks. What is used stays unless another way is clearly
  * better. Where the all-reduce is a trifle from the start, nothing is tried out.
  *
- * All ranks count the same steps; rank 0 decides and tells the others. No way changes the bits (reducer.h), and all of
- * their memory was there before the first step; what was not chosen is given back in the end.
+ * All ranks count the same steps, and decide the same from the same numbers. No way changes the bits (reducer.h), and
+ * all of their memory was there before the first step; what was not chosen is given back in the end.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "common/clock.h"
-#include "common/memory.h"
 #include "worker/engine/engine_internal.h"
 
 enum { WARM_STEPS = 3, ROUNDS = 2, STEPS = 3 }; /* of the STEPS, and of the first ones, the first is not counted */
@@ -71,51 +67,39 @@ void ls_engine_tune_begin(ls_engine *e) {
     t->tuned.used = (ls_way){.bucket_bytes = e->cuts[0].bytes, .fan_in = e->fans[0]};
     t->news = !e->options.inference && e->team->size > 1;
     if (e->n_cuts * e->n_fans > 1) {
-        t->gathered = ls_xcalloc((size_t)e->team->size * (LS_TUNED_MOST + 1), sizeof *t->gathered);
         t->on = begin_stage(e, WARM);
         t->news = false;
     }
 }
 
-/* The mean over ranks of what each of them measured of this stage's ways, and of the share in a step; on rank 0. */
-static void gather(ls_engine *e, double *share) {
+/* The mean over ranks of what each of them measured of this stage's ways, and of the share in a step. */
+static void share_measures(ls_engine *e, double *share) {
     engine_tuning *t = &e->tuning;
-    double mine[LS_TUNED_MOST + 1] = {t->warm_share};
+    double all[LS_TUNED_MOST + 1] = {t->warm_share};
     for (int i = 0; i < t->n; i++) {
-        mine[1 + i] = t->tuned.tried[t->first + i].exposed_ms;
+        all[1 + i] = t->tuned.tried[t->first + i].exposed_ms;
     }
-    ls_team_gather(e->team, 0, mine, sizeof mine, t->gathered);
-    *share = 0;
-    for (int i = 0; e->team->rank == 0 && i < t->n; i++) {
-        t->tuned.tried[t->first + i].exposed_ms = 0;
-    }
-    for (int r = 0; e->team->rank == 0 && r < e->team->size; r++) {
-        const double *theirs = t->gathered + (size_t)r * (LS_TUNED_MOST + 1);
-        *share += theirs[0] / e->team->size;
-        for (int i = 0; i < t->n; i++) {
-            t->tuned.tried[t->first + i].exposed_ms += theirs[1 + i] / e->team->size;
-        }
+    ls_team_sum(e->team, all, 1 + t->n);
+    *share = all[0] / e->team->size;
+    for (int i = 0; i < t->n; i++) {
+        t->tuned.tried[t->first + i].exposed_ms = all[1 + i] / e->team->size;
     }
 }
 
 /* The end of a stage: what is best so far is used from now on, and the next stage that has anything to try begins. */
 static void decide(ls_engine *e) {
     engine_tuning *t = &e->tuning;
-    struct {
-        int32_t best, trifle;
-    } verdict = {0, 0};
     double share;
-    gather(e, &share);
+    int best = 0;
+    share_measures(e, &share);
     const ls_way *ways = t->tuned.tried + t->first;
     for (int i = 1; i < t->n; i++) {
-        if (ways[i].exposed_ms < BETTER * ways[0].exposed_ms && ways[i].exposed_ms < ways[verdict.best].exposed_ms) {
-            verdict.best = i;
+        if (ways[i].exposed_ms < BETTER * ways[0].exposed_ms && ways[i].exposed_ms < ways[best].exposed_ms) {
+            best = i;
         }
     }
-    verdict.trifle = t->stage == WARM && share < TRIFLE;
-    ls_team_bcast(e->team, 0, &verdict, sizeof verdict);
-    t->tuned.used = ways[verdict.best];
-    int stage = verdict.trifle ? DONE : t->stage + 1;
+    t->tuned.used = ways[best];
+    int stage = t->stage == WARM && share < TRIFLE ? DONE : t->stage + 1;
     while (stage < DONE && !begin_stage(e, stage)) {
         stage++;
     }

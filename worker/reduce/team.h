@@ -71,6 +71,9 @@ void ls_team_allgather(ls_team *team, const void *mine, size_t n_bytes, void *al
 /* Blocks of any size: root's all holds the blocks one after the other in rank order, n_bytes[r] each. n_bytes (size)
  * must be the same on all ranks. */
 void ls_team_gatherv(ls_team *team, int root, const void *mine, const size_t *n_bytes, void *all);
+/* values (n) added over all ranks, the same on all of them; n <= LS_TEAM_MOST_SUMS. Takes nothing from the heap. */
+enum { LS_TEAM_MOST_SUMS = 64 };
+void ls_team_sum(ls_team *team, double *values, int n);
 /* Text or bytes whose length only root knows: *bytes is root's on root, a new allocation (free()) elsewhere; a '\0'
  * that is not counted follows. */
 void ls_team_bcast_text(ls_team *team, int root, char **bytes, size_t *n_bytes);

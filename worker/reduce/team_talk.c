@@ -8,7 +8,7 @@
 
 /* Bytes a message, well below the 2^31 that an MPI count can say. */
 enum { PIECE = 1 << 28 };
-enum { TAG_GATHER = 1, TAG_BCAST };
+enum { TAG_GATHER = 1, TAG_BCAST, TAG_SUM };
 
 /* Some ranks that talk: the team, or those of this node. */
 typedef struct {
@@ -150,6 +150,29 @@ void ls_team_gatherv(ls_team *team, int root, const void *mine, const size_t *n_
 void ls_team_allgather(ls_team *team, const void *mine, size_t n_bytes, void *all) {
     gather(team, everybody(team), 0, mine, n_bytes, all);
     bcast(team, everybody(team), 0, all, n_bytes * (size_t)team->size);
+}
+
+/* Up a binomial tree to rank 0, and down again. */
+void ls_team_sum(ls_team *team, double *values, int n) {
+    const circle c = everybody(team);
+    double theirs[LS_TEAM_MOST_SUMS];
+    LS_ASSERT(n >= 0 && n <= LS_TEAM_MOST_SUMS);
+    MPI_Request request;
+    for (int reach = 1; reach < c.size; reach *= 2) {
+        if ((c.rank & reach) != 0) {
+            MPI_Isend(values, n, MPI_DOUBLE, c.rank - reach, TAG_SUM, c.comm, &request);
+            ls_team_wait(team, &request, c.rank - reach, true);
+            break;
+        }
+        if (c.rank + reach < c.size) {
+            MPI_Irecv(theirs, n, MPI_DOUBLE, c.rank + reach, TAG_SUM, c.comm, &request);
+            ls_team_wait(team, &request, c.rank + reach, reach > 1);
+            for (int i = 0; i < n; i++) {
+                values[i] += theirs[i];
+            }
+        }
+    }
+    bcast(team, c, 0, values, (size_t)n * sizeof *values);
 }
 
 void ls_team_bcast_text(ls_team *team, int root, char **bytes, size_t *n_bytes) {
