@@ -45,7 +45,7 @@ enum {
     LS_REDUCE_GRAIN = 16,        /* floats; bucket and segment boundaries are multiples (one cache line) */
     LS_REDUCE_CHUNK = 4096,      /* floats; the largest range that a callback is given at once */
     LS_REDUCE_BLOCK = 64,        /* floats; what a sparse gradient has or has not */
-    LS_REDUCE_PART = 8192,       /* floats; between nodes, the least that a part has where it is not said */
+    LS_REDUCE_PART = 4096,       /* floats; between nodes, the least that a part has where it is not said */
     LS_REDUCE_MESSAGE = 1 << 18, /* floats; the most that a part has where it is not said */
     LS_MAX_NORMS = 4
 };

@@ -153,7 +153,8 @@ static void sizes(const char *path, double batch) {
     }
 }
 
-/* What gradients in two bytes, and tables by rows, are worth: efficiency with levels, nodes of 64 cores. */
+/* What gradients in two bytes, and tables by rows, are worth: efficiency with levels, nodes of 64 cores; of one core for
+ * models with tables, which calculate little. */
 static void wire(const schedule *s, double batch) {
     static const char *const ways[] = {"float32, tables whole", "bfloat16, tables whole", "float32, tables by rows",
                                        "bfloat16, tables by rows"};
@@ -165,7 +166,7 @@ static void wire(const schedule *s, double batch) {
         for (int way = 0; way < (tables ? 4 : 2); way++) {
             printf("| %s | %s | %.*s |", s->model, networks[m].name, tables ? 64 : way == 1 ? 8 : 7, ways[way]);
             for (int k = 0; k < N_RANKS; k++) {
-                cluster c = make(&shapes[0], ranks[k], 16, batch);
+                cluster c = make(&shapes[tables], ranks[k], 16, batch);
                 c.wire_bfloat16 = way % 2 == 1;
                 c.whole_tables = way < 2;
                 prediction p = predict(s, &networks[m], &c);
