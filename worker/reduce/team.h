@@ -8,7 +8,8 @@
  * A node is what MPI_Comm_split_type(MPI_COMM_TYPE_SHARED) says. The environment variable LOCKSTEP_RANKS_PER_NODE=k
  * cuts it into nodes of at most k ranks that share no memory, so that one machine can stand for several.
  * LOCKSTEP_FAN_IN=k (16 where unset) is how many nodes, or groups of nodes, tell each other their gradients directly;
- * with more nodes the all-reduce goes by levels (levels.h). It must be the same on all ranks, and changes no bits.
+ * with more nodes the all-reduce goes by levels (levels.h). It must be the same on all ranks, and changes no bits. Where it
+ * is unset, the first steps of a run may choose fewer (engine_tune.c).
  *
  * "Collective" means all ranks of the team. Waits in collective calls are noted in the progress row, for the watchdog
  * to end those that never end. A failure inside MPI itself is fatal at once (MPI_ERRORS_ARE_FATAL): what cannot talk

@@ -19,7 +19,7 @@
 
 enum { MOST_WAYS = 12, MOST_REPEATS = 201, N_OTHERS = 3 };
 static const char *const others[N_OTHERS] = {"verdict", "MPI_Allreduce", "MPI_Ireduce_scatter+Iallgather"};
-static const char *const usual[] = {"16:32:1024", "1000000:0.0625:1048576", "16:32:256", "16:32:64", "2:32:1024"};
+static const char *const usual[] = {"16:16:1024", "1000000:0.0625:1048576", "16:16:256", "16:16:64", "2:16:1024"};
 
 typedef struct {
     ls_team *team;
