@@ -135,7 +135,7 @@ ls_status ls_checkpoint_write(const ls_checkpoint *ckpt, const char *path, ls_er
 ls_status ls_checkpoint_read(const char *path, ls_checkpoint *ckpt, ls_err *err) LS_MUST_CHECK;
 
 /* The same, verifying everything, but keeping only texts, names and shapes (every .data is NULL): needs the memory of
- * the largest array. */
+ * a megabyte, or of the largest row of an array. */
 ls_status ls_checkpoint_inspect(const char *path, ls_checkpoint *ckpt, ls_err *err) LS_MUST_CHECK;
 ls_status ls_checkpoint_verify(const char *path, ls_err *err) LS_MUST_CHECK;
 

@@ -16,8 +16,8 @@
 enum { LS_CKPT_FORMAT = 1 };
 
 /* Arrays pass through HDF5 in slices of about so many bytes, so that the library's lock is free again for the threads
- * that feed the training. */
-enum { LS_CKPT_SLICE_BYTES = 8 << 20 };
+ * that feed the training, and a slice is still in the cache when it is hashed. */
+enum { LS_CKPT_SLICE_BYTES = 1 << 20 };
 
 /* Rows of a slice, at least 1. */
 static inline uint64_t ls_ckpt_slice_rows(const ls_h5_info *info) {
@@ -33,6 +33,9 @@ ls_status ls_ckpt_describe_array(ls_checkpoint *ckpt, const char *name, ls_h5_ty
                                  ls_checkpoint_array **array, ls_err *err) LS_MUST_CHECK;
 /* Gives a described array its memory, zeroed. */
 ls_status ls_ckpt_allocate(ls_checkpoint_array *array, ls_err *err) LS_MUST_CHECK;
+
+/* As ls_checkpoint_verify, for a file whose seal has just been made from what is in it: that is not read again. */
+ls_status ls_ckpt_verify_written(const char *path, ls_err *err) LS_MUST_CHECK;
 
 /* The checksum that stands under "texts". NULL counts as "". */
 uint64_t ls_ckpt_hash_texts(const char *model_config, const char *training_config, const char *state, const char *index,

@@ -18,6 +18,8 @@ typedef struct {
     bool keep_data;
     json_t *checksums; /* NULL: a file of another program, which has none */
     size_t n_checked;
+    void *slice; /* of an array that is not kept */
+    size_t slice_bytes;
     ls_checkpoint ckpt;
 } reading;
 
@@ -51,7 +53,19 @@ static ls_status check_size(const reading *r, const char *path, const ls_h5_info
     return LS_OK;
 }
 
-static ls_status read_slices(ls_h5_array *from, const char *path, ls_checkpoint_array *array, ls_err *err) {
+/* Room for the slices of arrays that are not kept: one memory for all of them. */
+static ls_status take_slice(reading *r, size_t n_bytes, ls_err *err) {
+    if (n_bytes > r->slice_bytes) {
+        free(r->slice);
+        r->slice = ls_calloc(n_bytes, 1);
+        r->slice_bytes = r->slice != NULL ? n_bytes : 0;
+    }
+    return r->slice != NULL || n_bytes == 0 ? LS_OK
+                                            : ls_fail(err, LS_ENOMEM, "no memory for %zu bytes of an array", n_bytes);
+}
+
+static ls_status read_slices(reading *r, ls_h5_array *from, const char *path, ls_checkpoint_array *array, ls_hash *hash,
+                             ls_err *err) {
     const ls_h5_info *info = ls_h5_array_info(from);
     if (info->n_elems != array->n_elems) {
         return ls_fail(err, LS_EINPUT, "%s: holds %" PRIu64 " elements; %zu were expected", path, info->n_elems,
@@ -59,9 +73,13 @@ static ls_status read_slices(ls_h5_array *from, const char *path, ls_checkpoint_
     }
     uint64_t slice = ls_ckpt_slice_rows(info), n;
     size_t row_bytes = info->n_rows > 0 ? array->n_bytes / info->n_rows : 0; /* in memory, after conversion */
+    slice = slice < info->n_rows ? slice : info->n_rows;
+    LS_TRY(r->keep_data ? ls_ckpt_allocate(array, err) : take_slice(r, slice * row_bytes, err));
     for (uint64_t row = 0; row < info->n_rows; row += n) {
         n = info->n_rows - row < slice ? info->n_rows - row : slice;
-        LS_TRY(ls_h5_array_read(from, array->type, row, n, (char *)array->data + row * row_bytes, err));
+        void *to = r->keep_data ? (char *)array->data + row * row_bytes : r->slice;
+        LS_TRY(ls_h5_array_read(from, array->type, row, n, to, err));
+        ls_hash_add(hash, to, n * row_bytes);
     }
     return LS_OK;
 }
@@ -69,18 +87,12 @@ static ls_status read_slices(ls_h5_array *from, const char *path, ls_checkpoint_
 /* The values of a described array. */
 static ls_status read_values(reading *r, const char *path, ls_checkpoint_array *array, ls_err *err) {
     ls_h5_array *from;
-    LS_TRY(ls_ckpt_allocate(array, err));
     LS_TRY(ls_h5_array_open(r->file, path, &from, err));
-    ls_status s = read_slices(from, path, array, err);
+    ls_hash *hash = ls_hash_start();
+    ls_status s = read_slices(r, from, path, array, hash, err);
+    uint64_t sum = ls_hash_finish64(hash);
     ls_h5_array_discard(from);
-    if (s == LS_OK) {
-        s = check_sum(r, path, ls_hash64(array->data, array->n_bytes), err);
-    }
-    if (!r->keep_data || s != LS_OK) {
-        free(array->data);
-        array->data = NULL;
-    }
-    return s;
+    return s == LS_OK ? check_sum(r, path, sum, err) : s;
 }
 
 static ls_status read_info(reading *r, const char *path, ls_h5_info *info, ls_err *err) {
@@ -295,38 +307,50 @@ static const char *known_stranger(const char *path) {
     return NULL;
 }
 
-static ls_status read_path(const char *path, bool keep_data, ls_checkpoint *ckpt, ls_err *err) {
-    reading r = {.path = path, .keep_data = keep_data};
-    ls_seal seal;
-    LS_TRY(ls_seal_check(path, &seal, err));
-    const char *stranger = known_stranger(path);
+static ls_status read_sealed(reading *r, ls_seal seal, ls_checkpoint *ckpt, ls_err *err) {
+    const char *stranger = known_stranger(r->path);
     if (stranger != NULL) {
-        return ls_fail(err, LS_EINPUT, "%s: %s", path, stranger);
+        return ls_fail(err, LS_EINPUT, "%s: %s", r->path, stranger);
     }
-    LS_TRY(ls_h5_open(path, &r.file, err));
-    ls_status s = read_file(&r, seal, err);
-    ls_h5_discard(r.file);
-    json_decref(r.checksums);
+    LS_TRY(ls_h5_open(r->path, &r->file, err));
+    ls_status s = read_file(r, seal, err);
+    ls_h5_discard(r->file);
+    json_decref(r->checksums);
+    free(r->slice);
     if (s != LS_OK) {
-        ls_checkpoint_release(&r.ckpt);
+        ls_checkpoint_release(&r->ckpt);
         /* what the struct itself refuses is named without the file */
-        return err != NULL && strstr(err->text, path) == NULL ? ls_err_context(err, "%s", path) : s;
+        return err != NULL && strstr(err->text, r->path) == NULL ? ls_err_context(err, "%s", r->path) : s;
     }
-    *ckpt = r.ckpt;
+    *ckpt = r->ckpt;
     return LS_OK;
 }
 
 ls_status ls_checkpoint_read(const char *path, ls_checkpoint *ckpt, ls_err *err) {
-    return read_path(path, true, ckpt, err);
+    reading r = {.path = path, .keep_data = true};
+    ls_seal seal;
+    LS_TRY(ls_seal_check(path, &seal, err));
+    return read_sealed(&r, seal, ckpt, err);
 }
 
 ls_status ls_checkpoint_inspect(const char *path, ls_checkpoint *ckpt, ls_err *err) {
-    return read_path(path, false, ckpt, err);
+    reading r = {.path = path};
+    ls_seal seal;
+    LS_TRY(ls_seal_check(path, &seal, err));
+    return read_sealed(&r, seal, ckpt, err);
 }
 
 ls_status ls_checkpoint_verify(const char *path, ls_err *err) {
     ls_checkpoint ckpt;
     LS_TRY(ls_checkpoint_inspect(path, &ckpt, err));
+    ls_checkpoint_release(&ckpt);
+    return LS_OK;
+}
+
+ls_status ls_ckpt_verify_written(const char *path, ls_err *err) {
+    reading r = {.path = path};
+    ls_checkpoint ckpt;
+    LS_TRY(read_sealed(&r, ls_seal_looks_whole(path) ? LS_SEAL_GOOD : LS_SEAL_ABSENT, &ckpt, err));
     ls_checkpoint_release(&ckpt);
     return LS_OK;
 }

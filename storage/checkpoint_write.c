@@ -28,12 +28,14 @@ typedef struct {
     json_t *checksums;
 } writing;
 
-static ls_status write_slices(ls_h5_array *to, const ls_checkpoint_array *array, ls_err *err) {
+static ls_status write_slices(ls_h5_array *to, const ls_checkpoint_array *array, ls_hash *hash, ls_err *err) {
     const ls_h5_info *info = ls_h5_array_info(to);
     uint64_t slice = ls_ckpt_slice_rows(info), n;
     for (uint64_t row = 0; row < info->n_rows; row += n) {
         n = info->n_rows - row < slice ? info->n_rows - row : slice;
-        LS_TRY(ls_h5_array_write(to, row, n, (const char *)array->data + row * info->row_bytes, err));
+        const char *data = (const char *)array->data + row * info->row_bytes;
+        ls_hash_add(hash, data, n * info->row_bytes);
+        LS_TRY(ls_h5_array_write(to, row, n, data, err));
     }
     return LS_OK;
 }
@@ -41,11 +43,12 @@ static ls_status write_slices(ls_h5_array *to, const ls_checkpoint_array *array,
 static ls_status write_array(writing *w, const char *path, const ls_checkpoint_array *array, ls_err *err) {
     LS_ASSERT(array->data != NULL);
     char hex[17];
-    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)ls_hash64(array->data, array->n_bytes));
-    json_object_set_new(w->checksums, path, json_string(hex));
     ls_h5_array *to;
     LS_TRY(ls_h5_array_create(w->file, path, array->type, array->rank, array->dims, NULL, &to, err));
-    ls_status s = write_slices(to, array, err);
+    ls_hash *hash = ls_hash_start();
+    ls_status s = write_slices(to, array, hash, err);
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)ls_hash_finish64(hash));
+    json_object_set_new(w->checksums, path, json_string(hex));
     ls_status closed = ls_h5_array_close(to, s == LS_OK ? err : NULL);
     LS_TRY(s != LS_OK ? s : closed);
     return w->write_error == 0 ? LS_OK : LS_EIO; /* the sentence is made when all is closed */
@@ -261,7 +264,7 @@ ls_status ls_checkpoint_write(const ls_checkpoint *ckpt, const char *path, ls_er
     char *temporary = ls_xprintf("%s.tmp.%d", path, (int)getpid());
     char *folder = ls_path_folder(path);
     ls_status s = write_sealed(ckpt, temporary, path, err);
-    if (s == LS_OK && (s = ls_checkpoint_verify(temporary, err)) != LS_OK) {
+    if (s == LS_OK && (s = ls_ckpt_verify_written(temporary, err)) != LS_OK) {
         ls_err_context(err, "%s: what was written cannot be read back", path);
     }
     if (s == LS_OK) {

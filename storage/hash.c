@@ -40,3 +40,10 @@ void ls_hash_finish(ls_hash *hash, unsigned char out[LS_HASH_BYTES]) {
     memcpy(out, canonical.digest, LS_HASH_BYTES);
     XXH3_freeState((XXH3_state_t *)hash);
 }
+
+/* xxhash.h: states of 64 and of 128 bits are one and the same until the digest. */
+uint64_t ls_hash_finish64(ls_hash *hash) {
+    uint64_t value = XXH3_64bits_digest((XXH3_state_t *)hash);
+    XXH3_freeState((XXH3_state_t *)hash);
+    return value;
+}

@@ -8,7 +8,7 @@
 
 uint64_t ls_hash64(const void *bytes, size_t n_bytes);
 
-/* A 128-bit hash of what is added piece by piece. */
+/* A hash of what is added piece by piece: 128 bits, or those of ls_hash64. */
 typedef struct ls_hash ls_hash;
 
 enum { LS_HASH_BYTES = 16 };
@@ -22,5 +22,7 @@ void ls_hash_add_u64(ls_hash *hash, uint64_t value);
 void ls_hash_add_text(ls_hash *hash, const char *text);
 /* Writes the hash, most significant byte first, and frees. */
 void ls_hash_finish(ls_hash *hash, unsigned char out[LS_HASH_BYTES]);
+/* Frees; returns the ls_hash64 of all that was added. */
+uint64_t ls_hash_finish64(ls_hash *hash);
 
 #endif

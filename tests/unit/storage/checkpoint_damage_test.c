@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "storage/checkpoint.h"
+#include "storage/checkpoint_private.h"
 #include "storage/seal.h"
 #include "tests/unit/storage/checkpoint_sample.h"
 
@@ -108,6 +109,41 @@ static void checksums_find_what_a_seal_hides(void **state) {
     unmake(&o);
 }
 
+/* Arrays of several slices are hashed slice by slice; what is read back after a write needs no seal to tell. */
+static void damage_in_any_slice_is_found(void **state) {
+    enum { ROWS = 700, COLUMNS = 1000 };
+    char *path = ls_path_join(*state, "a.h5"), *bytes;
+    const uint64_t dims[] = {ROWS, COLUMNS};
+    ls_checkpoint c = {.has_state = true}, back;
+    float *x;
+    size_t n;
+    _Static_assert(ROWS * COLUMNS * sizeof *x > 2 * LS_CKPT_SLICE_BYTES, "three slices");
+    assert_ok(ls_checkpoint_add_layer(&c, "dense", err));
+    assert_ok(ls_checkpoint_add_weight(&c, "kernel:0", 2, dims, &x, err));
+    fill(x, (size_t)ROWS * COLUMNS, 1.0f);
+    assert_ok(ls_checkpoint_write(&c, path, err));
+    assert_ok(ls_checkpoint_read(path, &back, err));
+    assert_memory_equal(back.layers[0].weights[0].data, x, ROWS * COLUMNS * sizeof *x);
+    ls_checkpoint_release(&back);
+    assert_ok(ls_ckpt_verify_written(path, err));
+    assert_ok(ls_file_read(path, &bytes, &n, err));
+    for (size_t i = COLUMNS / 2; i < (size_t)ROWS * COLUMNS; i += (size_t)ROWS * COLUMNS / 3) {
+        ls_err e = LS_ERR_INIT;
+        char *at = memmem(bytes, n, &x[i], 4 * sizeof *x);
+        assert_non_null(at);
+        at[1] ^= 1;
+        put(path, bytes, n);
+        assert_int_equal(ls_ckpt_verify_written(path, &e), LS_ECORRUPT);
+        assert_non_null(strstr(e.text, "kernel:0: is damaged: its contents do not match their checksum"));
+        at[1] ^= 1;
+    }
+    put(path, bytes, n - 1);
+    assert_int_equal(ls_ckpt_verify_written(path, NULL), LS_ECORRUPT); /* the seal is cut */
+    ls_checkpoint_release(&c);
+    free(bytes);
+    free(path);
+}
+
 static void a_missing_seal_is_said(void **state) {
     original o = make(*state);
     ls_err e = LS_ERR_INIT;
@@ -200,6 +236,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(every_cut_is_found, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(every_flipped_byte_is_found, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(checksums_find_what_a_seal_hides, folder_setup, folder_teardown),
+        cmocka_unit_test_setup_teardown(damage_in_any_slice_is_found, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(a_missing_seal_is_said, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(strangers_are_told, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(a_newer_format_is_said, folder_setup, folder_teardown),
