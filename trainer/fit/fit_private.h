@@ -117,6 +117,8 @@ ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) LS_MUST_CHECK;
 /* settle makes the texts of all that changes between epochs; text puts them and where the run stands into c's state,
  * and takes nothing from the heap where c has had such a state before. */
 void ls_fit_state_settle(ls_fit *f);
+/* Keras's training_config, of the job's compile section, the model and the learning rate of the moment; the caller's. */
+char *ls_fit_training_config(const ls_fit *f);
 void ls_fit_state_text(const ls_fit *f, ls_checkpoint *c);
 /* Back into f, after checking that job, data and lanes are those of the checkpoint. */
 ls_status ls_fit_state_restore(ls_fit *f, ls_json state, ls_err *err) LS_MUST_CHECK;

@@ -160,7 +160,7 @@ static json_t *keras_metrics(const json_t *at) {
     return all;
 }
 
-static char *training_config(const ls_fit *f) {
+char *ls_fit_training_config(const ls_fit *f) {
     static const char *const refused[] = {"jit_compile", "is_legacy_optimizer", "lr"};
     json_t *config = json_deep_copy(json_object_get(f->job.optimizer.value, "config"));
     if (!json_is_object(config)) {
@@ -191,7 +191,7 @@ void ls_fit_state_settle(ls_fit *f) {
     f->epoch_state = epoch_text(f);
     if (f->training_config == NULL || f->config_rate != f->moment.learning_rate) {
         free(f->training_config);
-        f->training_config = training_config(f);
+        f->training_config = ls_fit_training_config(f);
         f->config_rate = f->moment.learning_rate;
     }
 }

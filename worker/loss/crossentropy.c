@@ -167,7 +167,7 @@ static double sparse_row_logits(const ls_loss *loss, const float *x, const void 
 
 const ls_loss_class ls_loss_sparse_categorical_crossentropy = {.name = "sparse_categorical_crossentropy",
                                                                .aliases = "SparseCategoricalCrossentropy",
-                                                               .keys = "from_logits ignore_class",
+                                                               .keys = "from_logits",
                                                                .sparse = true,
                                                                .row = sparse_row,
                                                                .row_logits = sparse_row_logits,

@@ -68,6 +68,31 @@ static ls_status find(ls_json at, const char *name, const ls_loss_class **out, l
                         near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
+/* Keras's settings of all losses that ask for what is not done; their defaults, as Keras writes them, are. */
+static ls_status check_reduction(ls_json config, ls_err *err) {
+    static const char known[] = "auto sum_over_batch_size mean";
+    ls_json reduction = ls_json_member(config, "reduction");
+    if (!ls_json_present(reduction) ||
+        (json_is_string(reduction.value) && ls_word_listed(known, json_string_value(reduction.value)))) {
+        return LS_OK;
+    }
+    return ls_json_fail(
+        reduction, err,
+        "a loss is the mean over the batch (\"sum_over_batch_size\"), and nothing else; leave it out, and "
+        "scale it by loss_weights");
+}
+
+static ls_status check_rows(ls_json config, ls_err *err) {
+    ls_json axis = ls_json_member(config, "axis"), ignored = ls_json_member(config, "ignore_class");
+    if (ls_json_present(axis) && !(json_is_integer(axis.value) && json_integer_value(axis.value) == -1)) {
+        return ls_json_fail(axis, err, "losses work along the last axis (-1) alone; put a Permute before the output");
+    }
+    if (ls_json_present(ignored)) {
+        return ls_json_fail(ignored, err, "no class can be left out; give its samples the weight 0 (sample_weight)");
+    }
+    return LS_OK;
+}
+
 ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
     *out = (ls_loss){.a = 1.0, .b = 1.0};
     if (json_is_string(at.value)) {
@@ -90,10 +115,12 @@ ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
         snprintf(config.path, sizeof config.path, "%s", at.path); /* what is missing is missing here */
     }
     json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed("name reduction fn axis dtype", key) && !ls_word_listed(out->class_->keys, key)) {
+        if (!ls_word_listed("name reduction fn axis ignore_class dtype", key) &&
+            !ls_word_listed(out->class_->keys, key)) {
             return ls_json_fail(ls_json_member(config, key), err, "unknown key of loss %s", out->class_->name);
         }
     }
+    LS_TRY(check_reduction(config, err));
     return ls_loss_configure(out, config, err);
 }
 
@@ -101,6 +128,7 @@ ls_status ls_loss_configure(ls_loss *out, ls_json config, ls_err *err) {
     if (out->class_->configure != NULL) {
         return out->class_->configure(out, config, err);
     }
+    LS_TRY(check_rows(config, err));
     out->a = out->class_->a != 0 ? out->class_->a : out->a;
     LS_TRY(ls_json_get_bool(config, "from_logits", &out->from_logits, err));
     LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &out->label_smoothing, err));

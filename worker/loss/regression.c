@@ -118,7 +118,7 @@ REGRESSION_LOSS(log_cosh, log_cosh_row, "log_cosh", "logcosh LogCosh", "");
 REGRESSION_LOSS(huber, huber_row, "huber", "huber_loss Huber", "delta");
 REGRESSION_LOSS(poisson, poisson_row, "poisson", "Poisson", "");
 REGRESSION_LOSS(kl_divergence, divergence_row, "kl_divergence", "kld KLD kullback_leibler_divergence KLDivergence", "");
-REGRESSION_LOSS(cosine_similarity, cosine_row, "cosine_similarity", "CosineSimilarity cosine_proximity", "axis");
+REGRESSION_LOSS(cosine_similarity, cosine_row, "cosine_similarity", "CosineSimilarity cosine_proximity", "");
 REGRESSION_LOSS(asymmetric_linear, asymmetric_row, "asymmetric_linear", "AsymmetricLinear", "under_cost over_cost");
 
 const ls_loss_class ls_loss_dice = {

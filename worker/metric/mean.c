@@ -126,6 +126,5 @@ MEAN_METRIC(root_mean_squared_error, squared_error, float, n, false, root_of_mea
             "RootMeanSquaredError rmse RMSE", "");
 MEAN_METRIC(cosine_similarity, cosine, float, n, false, mean, "cosine_similarity", "CosineSimilarity cosine_proximity",
             "axis");
-MEAN_METRIC(loss, dense_loss, float, n, false, mean, "loss", NULL,
-            "from_logits label_smoothing delta under_cost over_cost");
-MEAN_METRIC(sparse_loss, sparse_loss, int32_t, 1, true, mean, "loss", NULL, "from_logits ignore_class");
+MEAN_METRIC(loss, dense_loss, float, n, false, mean, "loss", NULL, "");
+MEAN_METRIC(sparse_loss, sparse_loss, int32_t, 1, true, mean, "loss", NULL, "");

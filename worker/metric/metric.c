@@ -130,15 +130,15 @@ static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
                              *const rules[] = {"interpolation", "minoring", "majoring"};
     const char *key;
     json_t *value;
-    const ls_loss_class *loss = m->loss.class_; /* a plugin's loss brings its own keys */
-    const bool own_loss = loss != NULL && loss->configure != NULL;
+    const ls_loss_class *loss = m->loss.class_; /* a loss brings its own keys */
     json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed("name dtype fn", key) && !ls_word_listed(own_loss ? loss->keys : m->class_->keys, key)) {
+        if (!ls_word_listed("name dtype fn", key) && !(loss != NULL && ls_word_listed("axis ignore_class", key)) &&
+            !ls_word_listed(loss != NULL ? loss->keys : m->class_->keys, key)) {
             return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s",
-                                own_loss ? loss->name : m->class_->name);
+                                loss != NULL ? loss->name : m->class_->name);
         }
     }
-    if (own_loss) {
+    if (loss != NULL) {
         return ls_loss_configure(&m->loss, config, err);
     }
     if (m->class_->configure != NULL) {
@@ -169,8 +169,6 @@ static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
     }
     LS_TRY(ls_json_get_double(config, "threshold", 0, 1, &m->threshold, err));
     LS_TRY(ls_json_get_choice(config, "average", averages, 3, &m->mode, err));
-    LS_TRY(ls_json_get_bool(config, "from_logits", &m->loss.from_logits, err));
-    LS_TRY(ls_json_get_double(config, "label_smoothing", 0, 1, &m->loss.label_smoothing, err));
     return ls_json_get_int(config, "k", 1, INT64_MAX, &m->k, err);
 }
 

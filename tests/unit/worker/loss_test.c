@@ -53,6 +53,46 @@ static void gradients_of_all_losses(void **state) {
     }
 }
 
+static ls_loss parsed(const char *text) {
+    ls_json_doc doc = {0};
+    ls_err err = LS_ERR_INIT;
+    ls_loss loss;
+    assert_int_equal(ls_json_parse(&doc, "test", text, &err), LS_OK);
+    if (ls_loss_parse(ls_json_root(&doc), &loss, &err) != LS_OK) {
+        fail_msg("%s: %s", text, err.text);
+    }
+    ls_json_release(&doc);
+    return loss;
+}
+
+/* Every key of every row changes the loss, and its gradient is that of the loss so changed. */
+static void settings_change_the_loss(void **state) {
+    (void)state;
+    const float p[N] = {0.12f, 0.31f, 0.23f, 0.14f, 0.2f}, real[N] = {2.3f, 0.1f, 0.9f, -1.4f, 0.05f};
+    const float one_hot[N] = {0, 0, 1, 0, 0};
+    const int32_t class_ = 3;
+    for (const ls_loss_class *const *c = ls_loss_classes(); *c != NULL; c++) {
+        const void *y = (*c)->sparse                                 ? (const void *)&class_
+                        : strstr((*c)->name, "crossentropy") != NULL ? (const void *)one_hot
+                                                                     : real;
+        ls_loss plain = {.class_ = *c, .a = (*c)->a != 0 ? (*c)->a : 1, .b = 1};
+        for (const char *key = (*c)->keys; *key != '\0'; key += strcspn(key, " "), key += *key == ' ') {
+            char text[200];
+            const int n = (int)strcspn(key, " ");
+            const bool logits = strncmp(key, "from_logits", (size_t)n) == 0;
+            snprintf(text, sizeof text, "{\"class_name\": \"%s\", \"config\": {\"%.*s\": %s}}", (*c)->name, n, key,
+                     logits ? "true" : "0.25");
+            ls_loss changed = parsed(text);
+            row_function row = changed.from_logits ? (*c)->row_logits : (*c)->row;
+            double before = (*c)->row(&plain, p, y, N, NULL, 0), after = row(&changed, p, y, N, NULL, 0);
+            if (fabs(before - after) < 1e-3) {
+                fail_msg("%s: the loss is %g with it and without", text, before);
+            }
+            check_gradient(&changed, row, p, y);
+        }
+    }
+}
+
 /* From logits and from probabilities the same loss comes out. */
 static void logits_agree_with_probabilities(void **state) {
     (void)state;
@@ -108,6 +148,17 @@ static double value_of(const char *name, const float *p, const float *y, int64_t
     return loss.class_->row(&loss, p, y, n, NULL, 0);
 }
 
+static void defaults_as_keras_writes_them(void **state) {
+    (void)state;
+    assert_true(parsed("{\"class_name\": \"SparseCategoricalCrossentropy\", \"config\": {\"reduction\": \"auto\", "
+                       "\"name\": \"x\", \"from_logits\": true, \"ignore_class\": null}}")
+                    .from_logits);
+    assert_float_equal(parsed("{\"class_name\": \"CategoricalCrossentropy\", \"config\": {\"reduction\": "
+                              "\"sum_over_batch_size\", \"axis\": -1, \"label_smoothing\": 0.5}}")
+                           .label_smoothing,
+                       0.5, 0);
+}
+
 static void values_by_hand(void **state) {
     (void)state;
     const float p[2] = {1, 3}, y[2] = {2, 1};
@@ -146,14 +197,25 @@ static void complaints(void **state) {
               "job.json:2: loss.config.dleta: unknown key of loss huber");
     complaint("{\"loss\": {\"class_name\": \"Huber\", \"config\": {\"delta\": \"two\"}}}",
               "job.json:1: loss.config.delta: expected a number of at least 0, found the text \"two\"");
+    complaint("{\"loss\": {\"class_name\": \"MeanSquaredError\", \"config\": {\"reduction\": \"sum\"}}}",
+              "job.json:1: loss.config.reduction: a loss is the mean over the batch (\"sum_over_batch_size\"), and "
+              "nothing else; leave it out, and scale it by loss_weights");
+    complaint("{\"loss\": {\"class_name\": \"CosineSimilarity\", \"config\": {\"axis\": 1}}}",
+              "job.json:1: loss.config.axis: losses work along the last axis (-1) alone; put a Permute before the "
+              "output");
+    complaint("{\"loss\": {\"class_name\": \"SparseCategoricalCrossentropy\", \"config\": {\"ignore_class\": 0}}}",
+              "job.json:1: loss.config.ignore_class: no class can be left out; give its samples the weight 0 "
+              "(sample_weight)");
     complaint("{\"loss\": 3}", "job.json:1: loss: expected an object in braces, found the number 3");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_of_all_losses),
+        cmocka_unit_test(settings_change_the_loss),
         cmocka_unit_test(logits_agree_with_probabilities),
         cmocka_unit_test(logits_do_not_overflow),
+        cmocka_unit_test(defaults_as_keras_writes_them),
         cmocka_unit_test(values_by_hand),
         cmocka_unit_test(complaints),
     };

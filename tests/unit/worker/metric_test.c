@@ -141,6 +141,11 @@ static void means(void **state) {
     assert_float_equal(result("\"mse\"", false, p, y, 2, 2), (2.5 + 0.5) / 2, 1e-12);
     assert_float_equal(result("\"RootMeanSquaredError\"", false, p, y, 2, 2), sqrt(1.5), 1e-12);
     assert_float_equal(result("\"cosine_similarity\"", false, p, y, 2, 2), (5 / sqrt(50) + 1) / 2, 1e-6);
+    /* a loss as a metric, with its settings: 0.5 (1 - 0.25) and 0.5 (2 - 0.25); 0.5 * 0 and 0.5 (1 - 0.25) */
+    assert_float_equal(result("{\"class_name\": \"Huber\", \"config\": {\"delta\": 0.5}}", false, p, y, 2, 2),
+                       ((0.375 + 0.875) / 2 + 0.375 / 2) / 2, 1e-12);
+    const float share[2] = {0.2f, 0.8f}, truth[2] = {0, 1};
+    assert_float_equal(result("\"dice\"", false, share, truth, 1, 2), 0.2, 1e-6);
     assert_string_equal(parse("\"mae\"", 2, false).name, "mae");
     assert_string_equal(parse("{\"class_name\": \"AUC\", \"config\": {\"name\": \"area\"}}", 1, false).name, "area");
 }
@@ -161,7 +166,8 @@ static void complaints(void **state) {
     assert_string_equal(err.text,
                         "job.json:1: [0]: \"acuracy\" is not a metric that Lockstep knows; did you mean \"accuracy\"?");
     assert_int_equal(ls_metric_parse(ls_json_element(root, 1), &output, false, &m, &err), LS_EINPUT);
-    assert_string_equal(err.text, "job.json:1: [1].config.top_k: expected a whole number from 1 to 3, found the number 4");
+    assert_string_equal(err.text,
+                        "job.json:1: [1].config.top_k: expected a whole number from 1 to 3, found the number 4");
     assert_int_equal(ls_metric_parse(ls_json_element(root, 2), &output, false, &m, &err), LS_EINPUT);
     assert_string_equal(
         err.text,
