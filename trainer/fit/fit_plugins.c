@@ -27,17 +27,18 @@ static const char *text_of(const json_t *record, const char *key) {
     return text != NULL ? text : "?";
 }
 
-ls_status ls_fit_check_plugins(const ls_fit *f, const json_t *state, const char *path, const char *cure, ls_err *err) {
+ls_status ls_fit_check_plugins(const ls_plugins *plugins, const json_t *state, const char *path, const char *cure,
+                               ls_err *err) {
     const json_t *record;
     size_t i;
     json_array_foreach(json_object_get(state, "plugins"), i, record) {
         const char *name = text_of(record, "name"), *version = text_of(record, "version");
-        const ls_plugin *p = ls_plugins_find(&f->plugins, name);
+        const ls_plugin *p = ls_plugins_find(plugins, name);
         if (p == NULL) {
             return ls_fail(err, LS_EINPUT, "%s: was trained with the plugin \"%s\" %s (%s), which is not loaded; %s",
                            path, name, version, text_of(record, "path"), cure);
         }
-        if (strcmp(p->digest, text_of(record, "digest")) != 0 && f->chief) {
+        if (strcmp(p->digest, text_of(record, "digest")) != 0) {
             ls_warn(
                 "%s was trained with another build of the plugin \"%s\" (version %s, digest %s) than %s (version %s, "
                 "digest %s): the bits may not be those of an uninterrupted run",
@@ -45,4 +46,14 @@ ls_status ls_fit_check_plugins(const ls_fit *f, const json_t *state, const char 
         }
     }
     return LS_OK;
+}
+
+ls_status ls_fit_name_plugin(const ls_plugins *plugins, const ls_checkpoint *c, const char *file, ls_err *err) {
+    ls_err missing = LS_ERR_INIT;
+    json_t *state = c->state != NULL ? json_loads(c->state, 0, NULL) : NULL;
+    if (ls_fit_check_plugins(plugins, state, file, "give its file with --plugin", &missing) != LS_OK) {
+        *err = missing;
+    }
+    json_decref(state);
+    return err->status;
 }

@@ -86,8 +86,11 @@ void ls_fit_release(ls_fit *f);
 ls_status ls_fit_load_plugins(ls_fit *f, ls_json list, const char *folder, ls_err *err) LS_MUST_CHECK;
 /* Whether the plugins that a checkpoint records (its state; NULL: none) are loaded, with a warning about one that is
  * not the same file any more. Local. LS_EINPUT names the missing one; `cure` says how to load it. */
-ls_status ls_fit_check_plugins(const ls_fit *f, const json_t *state, const char *path, const char *cure,
+ls_status ls_fit_check_plugins(const ls_plugins *plugins, const json_t *state, const char *path, const char *cure,
                                ls_err *err) LS_MUST_CHECK;
+/* The file's model could not be built, as err says: if it was trained with a plugin that is not loaded, err says that
+ * instead. Returns err's status. */
+ls_status ls_fit_name_plugin(const ls_plugins *plugins, const ls_checkpoint *c, const char *file, ls_err *err);
 
 /* fit_model.c: the model of a job and how it is compiled. All ranks, agreed. */
 ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
@@ -117,7 +120,8 @@ ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) LS_MUST_CHECK;
 /* settle makes the texts of all that changes between epochs; text puts them and where the run stands into c's state,
  * and takes nothing from the heap where c has had such a state before. */
 void ls_fit_state_settle(ls_fit *f);
-/* Keras's training_config, of the job's compile section, the model and the learning rate of the moment; the caller's. */
+/* Keras's training_config, of the job's compile section, the model and the learning rate of the moment; the caller's.
+ */
 char *ls_fit_training_config(const ls_fit *f);
 void ls_fit_state_text(const ls_fit *f, ls_checkpoint *c);
 /* Back into f, after checking that job, data and lanes are those of the checkpoint. */

@@ -330,7 +330,7 @@ static ls_status read_newest(ls_fit *f, char **state, ls_err *err) {
     ls_checkpoint c;
     LS_TRY(ls_checkpoint_read_newest(f->run.checkpoints, &c, &f->resumed_from, err));
     json_t *state_json = c.state != NULL ? json_loads(c.state, 0, NULL) : NULL;
-    ls_status status = ls_fit_check_plugins(f, state_json, f->resumed_from,
+    ls_status status = ls_fit_check_plugins(&f->plugins, state_json, f->resumed_from,
                                             "add its file to the job's \"plugins\", or start a new run", err);
     json_decref(state_json);
     if (status == LS_OK) {

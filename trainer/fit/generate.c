@@ -19,6 +19,7 @@ typedef struct {
     ls_vocabulary vocabulary;
     ls_model *model;
     ls_compile compile;
+    ls_plugins plugins;
     ls_engine *engine;
     int64_t window;    /* T */
     int64_t n_one_hot; /* V of a one-hot input; 0: class numbers */
@@ -89,7 +90,8 @@ static ls_status build_model(generator *g, const ls_checkpoint *c, ls_err *err) 
         ls_json_release(&doc);
         return s;
     }
-    return ls_model_build(&g->model, &doc, NULL, 0, err);
+    s = ls_model_build(&g->model, &doc, NULL, 0, err);
+    return s == LS_OK ? LS_OK : ls_fit_name_plugin(&g->plugins, c, g->file, err);
 }
 
 /* ---- what goes in and comes out ---- */
@@ -315,11 +317,10 @@ ls_status ls_generate(struct ls_team *team, const ls_generate_request *request, 
     generator g = {.request = request};
     ls_checkpoint c = {0};
     char *file = NULL;
-    ls_plugins plugins = {0};
     ls_json_doc words = {0};
     ls_status s = ls_plugins_words(request->plugins, request->n_plugins, &words, err);
     LS_TRY(s);
-    s = ls_plugins_load(ls_json_root(&words), "", &plugins, err);
+    s = ls_plugins_load(ls_json_root(&words), "", &g.plugins, err);
     if (s == LS_OK) {
         s = ls_keras_read(request->checkpoint, &c, &file, err);
     }
@@ -334,7 +335,7 @@ ls_status ls_generate(struct ls_team *team, const ls_generate_request *request, 
     ls_model_destroy(g.model);
     ls_vocabulary_release(&g.vocabulary);
     ls_checkpoint_release(&c);
-    ls_plugins_release(&plugins);
+    ls_plugins_release(&g.plugins);
     ls_json_release(&words);
     free(g.context);
     free(g.out);

@@ -105,17 +105,6 @@ static ls_status build(ls_fit *f, const ls_checkpoint *c, const char *file, cons
     return ls_fit_name_logs(f, err);
 }
 
-/* The model could not be built: if it was trained with a plugin that is not loaded, that is why. */
-static ls_status name_plugin(const ls_fit *f, const ls_checkpoint *c, const char *file, ls_err *err) {
-    ls_err missing = LS_ERR_INIT;
-    json_t *state = c->state != NULL ? json_loads(c->state, 0, NULL) : NULL;
-    if (ls_fit_check_plugins(f, state, file, "give its file with --plugin", &missing) != LS_OK) {
-        *err = missing;
-    }
-    json_decref(state);
-    return err->status;
-}
-
 static void input_scale(const ls_checkpoint *c, double *scale, double *offset) {
     json_t *state = c->state != NULL ? json_loads(c->state, 0, NULL) : NULL;
     json_t *data = json_object_get(json_object_get(state, "job"), "data");
@@ -147,7 +136,7 @@ static ls_status open_all(ls_fit *f, const ls_infer_request *r, ls_checkpoint *c
     LS_TRY(ls_plugins_words(r->plugins, r->n_plugins, &f->plugin_words, err));
     LS_TRY(ls_fit_load_plugins(f, ls_json_root(&f->plugin_words), "", err));
     mine = build(f, c, *file, r, compiled, err);
-    LS_TRY(ls_team_agree(f->team, mine == LS_OK ? LS_OK : name_plugin(f, c, *file, err), err));
+    LS_TRY(ls_team_agree(f->team, mine == LS_OK ? LS_OK : ls_fit_name_plugin(&f->plugins, c, *file, err), err));
     ls_source_options options = {.no_targets = !compiled};
     input_scale(c, &options.scale, &options.offset);
     LS_TRY(ls_source_open(&f->train, f->team, r->data, f->model, compiled ? &f->compile : NULL, &options, err));
