@@ -89,5 +89,6 @@ const ls_layer_class ls_layer_batch_normalization = {
     .min_in = 1,
     .max_in = 1,
     .masks = true,
-    .drop = "renorm renorm_clipping renorm_momentum fused virtual_batch_size adjustment synchronized",
+    .drop = "renorm renorm_clipping renorm_momentum fused virtual_batch_size adjustment",
+    .drop_false = "synchronized",
     .build = build};

@@ -28,9 +28,10 @@ struct ls_layer_class {
     int spatial;        /* axes between batch and channels, for the classes that come in 1D, 2D and 3D; else 0 */
     bool masks;         /* its outputs carry the mask of its first input (Keras: supports_masking) */
     const char
-        *call_inputs;      /* names of its inputs, where all but the first may come as call arguments: "query value" */
-    const char *call_keys; /* call arguments that it understands besides those of every layer */
-    const char *drop;      /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
+        *call_inputs;       /* names of its inputs, where all but the first may come as call arguments: "query value" */
+    const char *call_keys;  /* call arguments that it understands besides those of every layer */
+    const char *drop;       /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
+    const char *drop_false; /* those that they leave out where they are false, because older Keras 2 refuses them */
     /* Adds nodes for one call. Called again for every further call of a shared layer; ls_builder_weight then returns
      * the weights made by the first. Propagates masks. Errors speak of config keys through ls_json_fail(call->config,
      * ...). */

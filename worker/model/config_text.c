@@ -95,7 +95,8 @@ static json_t *layer_config(ls_pool *pool, const ls_layer_class *class_, ls_json
     const char *key;
     json_t *value;
     json_object_foreach(config.value, key, value) {
-        if (ls_word_listed(class_->drop, key) || strcmp(key, "autocast") == 0) {
+        if (ls_word_listed(class_->drop, key) || strcmp(key, "autocast") == 0 ||
+            (json_is_false(value) && ls_word_listed(class_->drop_false, key))) {
             continue;
         }
         const char *name = strcmp(key, "batch_shape") == 0 ? "batch_input_shape" : key;

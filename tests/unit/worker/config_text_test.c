@@ -97,6 +97,25 @@ static void round_trip(void **state) {
     ls_model_destroy(again);
 }
 
+/* Keras knows "synchronized" since 2.12: what trains otherwise without it keeps it, what does not is read by all. */
+static void synchronized_where_it_is_true(void **state) {
+    static const char *const said[] = {"", ", \"synchronized\": false", ", \"synchronized\": true"};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        char *layers = ls_xprintf("{\"class_name\": \"BatchNormalization\", \"config\": {\"name\": \"b\"%s}}", said[i]);
+        ls_model *m = build_sequential("4", layers);
+        json_t *root = written(m);
+        json_t *config =
+            json_object_get(json_array_get(json_object_get(json_object_get(root, "config"), "layers"), 1), "config");
+        assert_non_null(config);
+        assert_true(json_is_true(json_object_get(config, "synchronized")) == (i == 2));
+        assert_int_equal(json_object_size(config), i == 2 ? 2 : 1);
+        json_decref(root);
+        ls_model_destroy(m);
+        free(layers);
+    }
+}
+
 /* A nested model's calls are counted from 1 in Keras 2's form, however they were counted. */
 static void calls_of_nested_models_count_from_one(void **state) {
     (void)state;
@@ -117,6 +136,7 @@ int main(void) {
         cmocka_unit_test(an_input_layer_is_put_in_front),
         cmocka_unit_test(keras_3_becomes_keras_2),
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(synchronized_where_it_is_true),
         cmocka_unit_test(calls_of_nested_models_count_from_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
