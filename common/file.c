@@ -1,5 +1,6 @@
 #include "common/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -107,6 +108,27 @@ ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t n_byt
     free(temporary);
     free(folder);
     return s;
+}
+
+static bool is_temporary(const char *name) {
+    const char *at = NULL;
+    for (const char *p = name; (p = strstr(p, ".tmp.")) != NULL; p++) {
+        at = p + 5;
+    }
+    return at != NULL && *at != '\0' && at[strspn(at, "0123456789")] == '\0';
+}
+
+void ls_folder_remove_temporaries(const char *path) {
+    DIR *dir = opendir(path);
+    if (dir == NULL) {
+        return; /* writing will say why */
+    }
+    for (struct dirent *d; (d = readdir(dir)) != NULL;) {
+        if (is_temporary(d->d_name)) {
+            unlinkat(dirfd(dir), d->d_name, 0);
+        }
+    }
+    closedir(dir);
 }
 
 ls_status ls_folder_create(const char *path, ls_err *err) {

@@ -17,6 +17,9 @@ ls_status ls_file_read(const char *path, char **text, size_t *n_bytes, ls_err *e
  * file, if there was one, is still whole. */
 ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t n_bytes, ls_err *err) LS_MUST_CHECK;
 
+/* Removes from a folder in which nobody else writes what processes that died while they wrote have left: NAME.tmp.PID. */
+void ls_folder_remove_temporaries(const char *path);
+
 /* fsync of a file's contents / of a folder's entries. */
 ls_status ls_file_sync(const char *path, ls_err *err) LS_MUST_CHECK;
 ls_status ls_folder_sync(const char *path, ls_err *err) LS_MUST_CHECK;

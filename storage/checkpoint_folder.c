@@ -99,22 +99,6 @@ ls_status ls_checkpoint_list_folder(const char *folder, ls_checkpoint_list *list
     return LS_OK;
 }
 
-/* ckpt-*.h5.tmp.PID of writers that died; a run has one writer at a time. */
-static void remove_leftovers(const char *folder) {
-    DIR *dir = opendir(folder);
-    if (dir == NULL) {
-        return; /* writing will say why */
-    }
-    for (struct dirent *d; (d = readdir(dir)) != NULL;) {
-        int64_t epoch, step;
-        size_t n = name_length(d->d_name, &epoch, &step);
-        if (n > 0 && strncmp(d->d_name + n, ".tmp.", 5) == 0) {
-            unlinkat(dirfd(dir), d->d_name, 0);
-        }
-    }
-    closedir(dir);
-}
-
 static ls_status retire(const char *folder, const char *newest, int keep, ls_err *err) {
     ls_checkpoint_list list;
     LS_TRY(ls_checkpoint_list_folder(folder, &list, err));
@@ -143,7 +127,7 @@ ls_status ls_checkpoint_save(const ls_checkpoint *ckpt, const char *folder, int 
     char *name = ls_checkpoint_file_name(ckpt->epoch, ckpt->step);
     char *target = ls_path_join(folder, name);
     free(name);
-    remove_leftovers(folder);
+    ls_folder_remove_temporaries(folder); /* a run has one writer at a time */
     ls_status s = ls_checkpoint_write(ckpt, target, err);
     if (s != LS_OK) {
         free(target);

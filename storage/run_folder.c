@@ -130,6 +130,8 @@ static void end_last_line(int events) {
 static ls_status open_files(ls_run_folder *run, ls_err *err) {
     LS_TRY(ls_folder_create(run->checkpoints, err));
     LS_TRY(ls_folder_create(run->logs, err));
+    ls_folder_remove_temporaries(run->path);
+    ls_folder_remove_temporaries(run->checkpoints);
     char *name = ls_path_join(run->path, "events.jsonl");
     run->events = open(name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     ls_status s = run->events < 0 ? ls_fail(err, LS_EIO, "%s: cannot be opened: %s", name, strerror(errno)) : LS_OK;

@@ -39,6 +39,32 @@ static void makes_everything(void **state) {
     free(path);
 }
 
+/* What a killed process was writing goes when the run goes on; what only looks alike stays. */
+static void leftovers_of_the_dead_are_removed(void **state) {
+    static const char *const left[] = {"history.csv.tmp.71", "final.h5.tmp.1", "a.tmp.2.tmp.3",
+                                       "checkpoints/ckpt-000001-00000004.h5.tmp.9"},
+                             *const kept[] = {"a.tmp.", "b.tmp.7x", "c.tmp", "d.tmp.7.h5"};
+    ls_run_folder run = {0};
+    assert_ok(ls_run_folder_open(&run, *state, LS_RUN_NEW, 0, err));
+    ls_run_folder_release(&run);
+    for (int i = 0; i < 4; i++) {
+        char *one = ls_path_join(*state, left[i]), *other = ls_path_join(*state, kept[i]);
+        assert_ok(ls_file_write_atomic(one, "x", 1, err));
+        assert_ok(ls_file_write_atomic(other, "x", 1, err));
+        free(one);
+        free(other);
+    }
+    assert_ok(ls_run_folder_open(&run, *state, LS_RUN_NEW, 0, err));
+    ls_run_folder_release(&run);
+    for (int i = 0; i < 4; i++) {
+        char *one = ls_path_join(*state, left[i]), *other = ls_path_join(*state, kept[i]);
+        assert_false(ls_file_exists(one));
+        assert_true(ls_file_exists(other));
+        free(one);
+        free(other);
+    }
+}
+
 static void an_existing_run_is_not_overwritten(void **state) {
     ls_run_folder run = {0};
     ls_err e = LS_ERR_INIT;
@@ -150,6 +176,7 @@ int main(void) {
     ls_log_set_level(LS_LOG_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(makes_everything, folder_setup, folder_teardown),
+        cmocka_unit_test_setup_teardown(leftovers_of_the_dead_are_removed, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(an_existing_run_is_not_overwritten, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(nothing_to_resume_is_said, folder_setup, folder_teardown),
         cmocka_unit_test_setup_teardown(one_run_at_a_time, folder_setup, folder_teardown),
