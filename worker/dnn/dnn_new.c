@@ -21,6 +21,8 @@
  *   fork           the child has the lists of the thread that forked; those of the other threads are lost to it.
  *   spares         what malloc must give comes with a second block for the list: a list that once ran empty, where a
  *                  smaller object took a block one step too large, has one more from then on.
+ *   stock          what is made while plans are compiled stays, and takes what the lists have; so a thread's first call
+ *                  of a kernel sees to it that there are STOCK blocks of each size, 132 KiB at most.
  *   before start   until the engine is made nothing is kept, so a program that never uses oneDNN sees plain malloc.
  *   no memory      C cannot throw: the process ends with a message, as after every failed allocation here. That holds
  *                  for nothrow as well; oneDNN's tensors and kernels do not come from operator new.
@@ -29,6 +31,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,10 +40,11 @@
 #if !LS_DNN_KEEPS_SMALL_OBJECTS
 
 void ls_dnn_keep_small_objects(void) {}
+void ls_dnn_stock_up(void) {}
 
 #else
 
-enum { STEP = 16, LARGEST = 512, CLASSES = LARGEST / STEP + 1, MOST = 64 };
+enum { STEP = 16, LARGEST = 512, CLASSES = LARGEST / STEP + 1, MOST = 64, STOCK = 16 };
 
 typedef struct block {
     struct block *next;
@@ -74,6 +78,19 @@ void ls_dnn_keep_small_objects(void) {
 }
 
 void _ZdlPv(void *p);
+
+void ls_dnn_stock_up(void) {
+    static _Thread_local bool done;
+    if (done || !atomic_load_explicit(&keeping, memory_order_acquire)) {
+        return;
+    }
+    done = true;
+    for (size_t c = 1; c < CLASSES; c++) {
+        for (int i = mine.n[c]; i < STOCK; i++) {
+            _ZdlPv(malloc(c * STEP));
+        }
+    }
+}
 
 /* operator new */
 void *_Znwm(size_t n_bytes) {

@@ -378,6 +378,7 @@ static void must_run(const ls_prim *prim, dnnl_status_t s) {
 }
 
 void ls_prim_run(ls_prim *prim, void *const *pointers) {
+    ls_dnn_stock_up();
     if (omp_get_max_threads() != prim->n_threads) {
         omp_set_num_threads(prim->n_threads);
     }

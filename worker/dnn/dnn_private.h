@@ -35,6 +35,8 @@ dnnl_stream_t ls_dnn_stream(void);
 
 /* See dnn_new.c; called once. */
 void ls_dnn_keep_small_objects(void);
+/* Before a kernel runs: small objects for the calling thread's steps, the first time. */
+void ls_dnn_stock_up(void);
 #if LS_DNN_KEEPS_SMALL_OBJECTS
 void *_Znwm(size_t n_bytes);           /* operator new */
 void _ZdlPv(void *p);                  /* operator delete */
