@@ -64,7 +64,9 @@ void ls_levels_init(ls_levels *l, int n_nodes, const int *node_first, int fan_in
             to_go++;
         }
         LS_ASSERT(l->n + 1 < MAX_LEVELS);
-        add_level(l, ++l->n, to_go == 1 ? 1 : count / choose_width(count, to_go), count);
+        int width = choose_width(count, to_go);
+        LS_ASSERT(width > 0);
+        add_level(l, ++l->n, to_go == 1 ? 1 : count / width, count);
     }
     for (int s = 0; s <= l->n; s++) {
         for (int g = 0; g < l->n_groups[s]; g++) {
