@@ -3,63 +3,8 @@
  * ROWS (of `product`), ROWS_T (of `product_t`), NAME and, for half ones, HALF (AVX512-BF16, V = 16). Those files are
  * compiled with contraction: every element is computed by vector code, and a tail by the same code.
  */
-#ifdef HALF
-#include <immintrin.h>
-#endif
-#include <string.h>
-
+#include "worker/ops/vector.h"
 #include "worker/ops/winograd_kernels.h"
-#include "worker/plan/bf16.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float vec __attribute__((vector_size(V * 4), aligned(4), may_alias));
-typedef uint16_t half_vec __attribute__((vector_size(V * 2), aligned(2), may_alias));
-typedef uint32_t bits_vec __attribute__((vector_size(V * 4), aligned(4), may_alias));
-
-/* ---- loads and stores of n <= V floats; the rest is zero, or left ---- */
-
-INLINE vec load(const void *from, size_t c, size_t n, bool bf16) {
-    if (bf16) {
-        half_vec h = {0};
-        const uint16_t *p = (const uint16_t *)from + c;
-        if (n == V) {
-            h = *(const half_vec *)p;
-        } else {
-            memcpy(&h, p, n * 2);
-        }
-        return (vec)(__builtin_convertvector(h, bits_vec) << 16);
-    }
-    const float *p = (const float *)from + c;
-    if (n == V) {
-        return *(const vec *)p;
-    }
-    vec v = {0};
-    memcpy(&v, p, n * 4);
-    return v;
-}
-
-INLINE void store(void *to, size_t c, size_t n, bool bf16, vec v) {
-    if (bf16) { /* as ls_bf16_from_f32 */
-        bits_vec b = (bits_vec)v;
-        bits_vec nan = (bits_vec)((b & 0x7FFFFFFFu) > 0x7F800000u);
-        bits_vec rounded = (b + 0x7FFFu + ((b >> 16) & 1u)) >> 16;
-        half_vec h = __builtin_convertvector((rounded & ~nan) | ((b >> 16 | 0x40u) & nan), half_vec);
-        uint16_t *p = (uint16_t *)to + c;
-        if (n == V) {
-            *(half_vec *)p = h;
-        } else {
-            memcpy(p, &h, n * 2);
-        }
-        return;
-    }
-    float *p = (float *)to + c;
-    if (n == V) {
-        *(vec *)p = v;
-    } else {
-        memcpy(p, &v, n * 4);
-    }
-}
 
 /* ---- transformed values, in words ---- */
 
@@ -169,7 +114,7 @@ INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, vec
     for (int i = 0; i < 6; i++) {
         vec d[6];
         for (int j = 0; j < 6; j++) {
-            d[j] = load(src[i * 6 + j], c, n, bf16);
+            d[j] = vec_load(src[i * 6 + j], c, n, bf16);
         }
         patch_axis(d, half[i]);
     }
@@ -249,7 +194,7 @@ INLINE void tile_vec(const float *from, size_t step, vec bias, bool relu, void *
             if (relu) { /* NaN stays NaN */
                 v = (vec)((bits_vec)v & ~(bits_vec)(v < 0.0f));
             }
-            store(dst[i * 4 + j], c, n, bf16, v);
+            vec_store(dst[i * 4 + j], c, n, bf16, v);
         }
     }
 }
@@ -260,7 +205,7 @@ static void tile(const float *from, size_t step, const float *bias, bool relu, v
         size_t some = n - i < V ? n - i : V;
         vec b = {0};
         if (bias != NULL) {
-            b = load(bias, c + i, some, false);
+            b = vec_load(bias, c + i, some, false);
         }
         if (dtype == LS_BF16) {
             if (some == V) {
@@ -281,7 +226,7 @@ INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, 
     for (int j = 0; j < 4; j++) {
         vec y[4], r[6];
         for (int i = 0; i < 4; i++) {
-            y[i] = load(src[i * 4 + j], c, n, bf16);
+            y[i] = vec_load(src[i * 4 + j], c, n, bf16);
         }
         *total += (y[0] + y[1]) + (y[2] + y[3]);
         gradient_axis(y, r);
@@ -296,13 +241,13 @@ INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, 
 
 INLINE void gradient_some(const void *const *src, const void *const *src_2, size_t c, size_t n, bool bf16, float *to,
                           size_t step, float *sum) {
-    vec all[36], total = load(sum, 0, V, false);
+    vec all[36], total = vec_load(sum, 0, V, false);
     gradient_vec(src, c, n, bf16, &total, all);
 #ifdef HALF
     vec all_2[36];
     gradient_vec(src_2, c, n, bf16, &total, all_2);
 #endif
-    store(sum, 0, V, false, total);
+    vec_store(sum, 0, V, false, total);
     for (size_t place = 0; place < 36; place++) {
 #ifdef HALF
         put(to, place * step, all_2[place], &all[place]);
@@ -336,7 +281,7 @@ INLINE void weights_vec(const float *from, size_t stride, size_t n, vec all[36])
     for (int j = 0; j < 3; j++) {
         vec g[3], r[6];
         for (int i = 0; i < 3; i++) {
-            g[i] = load(from + (size_t)(i * 3 + j) * stride, 0, n, false);
+            g[i] = vec_load(from + (size_t)(i * 3 + j) * stride, 0, n, false);
         }
         weights_axis(g, r);
         for (int i = 0; i < 6; i++) {
@@ -383,7 +328,7 @@ static void dweights(const float *from, size_t step, size_t n, float *to, size_t
         }
         dweights_axis(m, g);
         for (int i = 0; i < 3; i++) {
-            store(to + (size_t)(i * 3 + j) * stride, 0, n, false, g[i]);
+            vec_store(to + (size_t)(i * 3 + j) * stride, 0, n, false, g[i]);
         }
     }
 }
