@@ -15,7 +15,10 @@ static const char usage[] =
     "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
     "                [--loss NAME] [--lanes L | --accumulate K] [--threads T] [--bucket-kb K] [--plugin FILE.so]...\n"
     "                [--convolution auto|direct] [--wire float32|bfloat16] [--dense] [--profile]\n"
-    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up.\n"
+    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up;\n"
+    "compute_ms: what a rank does by itself in a step, the mean, and the slowest of each step, which no step can "
+    "beat;\n"
+    "rank, host, share: who is slowest most often, and in which share of the steps.\n"
     "--accumulate: each rank's share in K parts, one after the other. --wire: as what gradients go between nodes.\n"
     "--dense: all rows of embedding tables are reduced, not just those that were used. --profile adds a table of the\n"
     "time of each operation, with its share of the machine's peak, to standard error, and the peaks to the line.\n";
@@ -152,6 +155,9 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
         "rss_mb", r->rss_mb, "startup_s", isnan(r->startup_s) ? -1.0 : r->startup_s, "isa", info.isa, "parameters",
         (json_int_t)parameters, "gflops", info.flops_per_sample * r->samples_per_s / 1e9, "buckets", info.n_buckets,
         "loss", r->first_loss, r->last_loss, "steps", (json_int_t)r->n_steps, "tuned", reduced_how(engine));
+    json_object_set_new(line, "compute_ms",
+                        json_pack("{s:f, s:f, s:i, s:s, s:f}", "mean", r->compute_ms, "slowest", r->slowest_ms, "rank",
+                                  r->slowest_rank, "host", team->hosts[r->slowest_rank], "share", r->slowest_share));
     const double mb = 1 << 20;
     json_object_set_new(line, "memory_mb",
                         json_pack("{s:f, s:f, s:f, s:f}", "activations", (double)info.activation_bytes / mb,

@@ -11,7 +11,7 @@
 #include "common/memory.h"
 #include "common/rng.h"
 
-enum { POOL_BATCHES = 8, WINDOWS = 7 };
+enum { POOL_BATCHES = 8, WINDOWS = 7, SHARED_STEPS = 256 };
 
 /* ---- synthetic data ---- */
 
@@ -116,16 +116,6 @@ static double process_age(void) {
     return (double)boot.tv_sec + 1e-9 * (double)boot.tv_nsec - (double)start / (double)sysconf(_SC_CLK_TCK);
 }
 
-static int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The q-quantile of n sorted values, nearest rank. */
-static double quantile(const double *sorted, size_t n, double q) {
-    return sorted[(size_t)(q * (double)(n - 1) + 0.5)];
-}
-
 typedef struct {
     ls_engine *engine;
     ls_team *team;
@@ -145,14 +135,22 @@ static ls_status one_step(bench *b, ls_err *err) {
     return LS_OK;
 }
 
-/* n steps, their times into ms (n); the wall time of the window into *seconds. */
-static ls_status window(bench *b, size_t n, double *ms, double *seconds, ls_err *err) {
+/* A step, in milliseconds: all of it, and waiting for ranks of this node and for other nodes. */
+typedef struct {
+    double ms, late_ms, network_ms, send_ms, reduce_ms;
+} step_times;
+
+/* n steps, their times into steps (n); the wall time of the window into *seconds. */
+static ls_status window(bench *b, size_t n, step_times *steps, double *seconds, ls_err *err) {
     ls_team_barrier(b->team);
     int64_t start = ls_now_ns(), last = start;
+    (void)ls_engine_take_times(b->engine);
     for (size_t i = 0; i < n; i++) {
         LS_TRY(one_step(b, err));
+        const ls_engine_times t = ls_engine_take_times(b->engine);
         int64_t now = ls_now_ns();
-        ms[i] = (double)(now - last) / 1e6;
+        steps[i] = (step_times){(double)(now - last) / 1e6, (double)t.late_ns / 1e6, (double)t.network_ns / 1e6,
+                                (double)t.talk_ns / 1e6, (double)t.work_ns / 1e6};
         last = now;
     }
     ls_team_barrier(b->team);
@@ -160,16 +158,85 @@ static ls_status window(bench *b, size_t n, double *ms, double *seconds, ls_err 
     return LS_OK;
 }
 
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b; /* of a step_times the first is compared */
+    return (x > y) - (x < y);
+}
+
 /* How many steps fill the seconds, by rank 0's measure. */
 static ls_status agree_steps(bench *b, double seconds, size_t *n, ls_err *err) {
-    double ms[5], wall;
-    LS_TRY(window(b, 5, ms, &wall, err));
-    qsort(ms, 5, sizeof *ms, ascending);
-    uint64_t count = (uint64_t)(seconds / (ms[2] / 1e3) + 0.5);
+    step_times steps[5];
+    double wall;
+    LS_TRY(window(b, 5, steps, &wall, err));
+    qsort(steps, 5, sizeof *steps, ascending);
+    uint64_t count = (uint64_t)(seconds / (steps[2].ms / 1e3) + 0.5);
     count = count < 3 ? 3 : count;
     ls_team_bcast(b->team, 0, &count, sizeof count);
     *n = (size_t)count;
     return LS_OK;
+}
+
+/* What each rank did by itself in each step. Collective. */
+static void compare_ranks(const bench *b, const step_times *steps, size_t n, ls_bench_result *r) {
+    const size_t size = (size_t)b->team->size;
+    double mine[SHARED_STEPS], *all = ls_xcalloc(size * SHARED_STEPS, sizeof *all), sum = 0, slowest = 0;
+    size_t *times = ls_xcalloc(size, sizeof *times); /* [rank] slowest in so many steps */
+    for (size_t first = 0; first < n; first += SHARED_STEPS) {
+        const size_t m = n - first < SHARED_STEPS ? n - first : SHARED_STEPS;
+        for (size_t i = 0; i < m; i++) {
+            const step_times *t = &steps[first + i];
+            mine[i] = t->ms - t->late_ms - t->network_ms;
+        }
+        ls_team_gather(b->team, 0, mine, m * sizeof *mine, all);
+        for (size_t i = 0; i < m; i++) {
+            size_t last = 0;
+            for (size_t rank = 0; rank < size; rank++) {
+                sum += all[rank * m + i];
+                last = all[rank * m + i] > all[last * m + i] ? rank : last;
+            }
+            slowest += all[last * m + i];
+            times[last]++;
+        }
+    }
+    r->compute_ms = sum / (double)(n * size);
+    r->slowest_ms = slowest / (double)n;
+    for (size_t rank = 0; rank < size; rank++) {
+        r->slowest_rank = times[rank] > times[r->slowest_rank] ? (int)rank : r->slowest_rank;
+    }
+    r->slowest_share = (double)times[r->slowest_rank] / (double)n;
+    free(times);
+    free(all);
+}
+
+/* The q-quantile of n sorted steps' times, nearest rank. */
+static double quantile(const step_times *sorted, size_t n, double q) {
+    return sorted[(size_t)(q * (double)(n - 1) + 0.5)].ms;
+}
+
+/* Sorts the n steps. */
+static void sum_up(step_times *steps, size_t n, ls_bench_result *r) {
+    for (size_t i = 0; i < n; i++) {
+        r->late_ms += steps[i].late_ms / (double)n;
+        r->network_ms += steps[i].network_ms / (double)n;
+        r->send_ms += steps[i].send_ms / (double)n;
+        r->reduce_ms += steps[i].reduce_ms / (double)n;
+    }
+    r->exposed_communication_ms = r->late_ms + r->network_ms;
+    qsort(steps, n, sizeof *steps, ascending);
+    r->step_ms = quantile(steps, n, 0.5);
+    r->step_ms_p10 = quantile(steps, n, 0.1);
+    r->step_ms_p90 = quantile(steps, n, 0.9);
+}
+
+/* A window of so many seconds that is not measured. */
+static ls_status warm_up(bench *b, double seconds, ls_err *err) {
+    size_t n;
+    double wall;
+    LS_TRY(agree_steps(b, seconds, &n, err));
+    step_times *steps = ls_xcalloc(n, sizeof *steps);
+    ls_status s = window(b, n, steps, &wall, err);
+    free(steps);
+    return s;
 }
 
 static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result *r, ls_err *err) {
@@ -182,41 +249,30 @@ static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result
     while (ls_engine_is_tuning(b->engine)) { /* its steps are not those of a long run */
         LS_TRY(one_step(b, err));
     }
-    LS_TRY(agree_steps(b, seconds < 1 ? seconds : 1.0, &n, err));
-    double *ms = ls_xcalloc(n, sizeof *ms);
-    ls_status s = window(b, n, ms, &wall, err); /* warm-up */
-    free(ms);
-    LS_TRY(s);
+    LS_TRY(warm_up(b, seconds < 1 ? seconds : 1.0, err));
     LS_TRY(agree_steps(b, seconds / WINDOWS, &n, err));
-    ms = ls_xcalloc(n * WINDOWS, sizeof *ms);
-    (void)ls_engine_take_times(b->engine);
+    step_times *steps = ls_xcalloc(n * WINDOWS, sizeof *steps);
+    ls_status s = LS_OK;
     for (int w = 0; w < WINDOWS && s == LS_OK; w++) {
-        s = window(b, n, ms + (size_t)w * n, &wall, err);
+        s = window(b, n, steps + (size_t)w * n, &wall, err);
         rates[w] = (double)(n * b->batch) / wall;
     }
-    const ls_engine_times t = ls_engine_take_times(b->engine);
-    const double steps = (double)(n * WINDOWS);
-    r->late_ms = (double)t.late_ns / 1e6 / steps;
-    r->network_ms = (double)t.network_ns / 1e6 / steps;
-    r->send_ms = (double)t.talk_ns / 1e6 / steps;
-    r->reduce_ms = (double)t.work_ns / 1e6 / steps;
-    r->exposed_communication_ms = r->late_ms + r->network_ms;
-    qsort(rates, WINDOWS, sizeof *rates, ascending);
-    qsort(ms, n * WINDOWS, sizeof *ms, ascending);
-    r->samples_per_s = rates[WINDOWS / 2];
-    r->low = rates[0];
-    r->high = rates[WINDOWS - 1];
-    r->step_ms = quantile(ms, n * WINDOWS, 0.5);
-    r->step_ms_p10 = quantile(ms, n * WINDOWS, 0.1);
-    r->step_ms_p90 = quantile(ms, n * WINDOWS, 0.9);
-    r->last_loss = ls_engine_loss(b->engine, b->verdict.sums);
-    r->n_steps = b->step;
+    if (s == LS_OK) {
+        compare_ranks(b, steps, n * WINDOWS, r);
+        sum_up(steps, n * WINDOWS, r);
+        qsort(rates, WINDOWS, sizeof *rates, ascending);
+        r->samples_per_s = rates[WINDOWS / 2];
+        r->low = rates[0];
+        r->high = rates[WINDOWS - 1];
+        r->last_loss = ls_engine_loss(b->engine, b->verdict.sums);
+        r->n_steps = b->step;
+    }
     if (profile && s == LS_OK) {
         ls_engine_profile(b->engine, true);
-        s = window(b, n, ms, &wall, err);
+        s = window(b, n, steps, &wall, err);
         s = s == LS_OK ? ls_profile_measure_peaks(b->engine, b->team, &r->peaks, err) : s;
     }
-    free(ms);
+    free(steps);
     return s;
 }
 

@@ -18,6 +18,10 @@ typedef struct ls_bench_result {
     double late_ms, network_ms; /* of it: for ranks of its node that are late; for other nodes, late or far */
     double send_ms;             /* a step: rank 0's messages between operators */
     double reduce_ms;           /* a step: rank 0's adding of gradients and updating of parameters */
+    double compute_ms;          /* a step: what a rank does by itself, in the mean over ranks */
+    double slowest_ms;          /* a step: what its slowest rank does by itself; no step can be shorter */
+    int slowest_rank;           /* that was slowest in most steps */
+    double slowest_share;       /* of the steps in which it was */
     double rss_mb;              /* peak resident size of the largest rank */
     double startup_s;           /* from the launch of rank 0's process to the end of its first step */
     double first_loss, last_loss;
