@@ -1,11 +1,14 @@
 #include "storage/checkpoint_writer.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "common/trace.h"
 
@@ -39,7 +42,10 @@ static ls_status write_job(ls_checkpoint_writer *w, char **path, ls_err *err) {
     if (w->job_path == NULL) {
         status = ls_checkpoint_save(&w->job, w->folder, w->keep, path, err);
     } else {
-        status = ls_checkpoint_write(&w->job, w->job_path, err);
+        char *folder = ls_path_folder(w->job_path);
+        status = ls_folder_create(folder, err);
+        free(folder);
+        status = status == LS_OK ? ls_checkpoint_write(&w->job, w->job_path, err) : status;
         *path = status == LS_OK ? ls_xstrdup(w->job_path) : NULL;
     }
     ls_trace_event("checkpoint", "write", NULL, -1, start, ls_now_ns());
@@ -85,7 +91,11 @@ ls_status ls_checkpoint_writer_create(ls_checkpoint_writer **writer, const char 
     w->folder = ls_xstrdup(folder);
     w->keep = keep;
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->changed, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
     /* Signals are the training thread's business. */
     sigset_t all, before;
     sigfillset(&all);
@@ -106,6 +116,17 @@ bool ls_checkpoint_writer_busy(ls_checkpoint_writer *w) {
     bool busy = w->busy;
     pthread_mutex_unlock(&w->lock);
     return busy;
+}
+
+bool ls_checkpoint_writer_idle_within(ls_checkpoint_writer *w, double seconds) {
+    int64_t until = ls_now_ns() + (int64_t)(seconds * 1e9);
+    struct timespec t = {until / 1000000000, until % 1000000000};
+    pthread_mutex_lock(&w->lock);
+    while (w->busy && pthread_cond_timedwait(&w->changed, &w->lock, &t) != ETIMEDOUT) {
+    }
+    bool idle = !w->busy;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
 }
 
 /* Under the lock: waits until idle and reports a failure, once. */

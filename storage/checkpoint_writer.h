@@ -21,9 +21,9 @@ ls_status ls_checkpoint_writer_create(ls_checkpoint_writer **writer, const char 
 bool ls_checkpoint_writer_busy(ls_checkpoint_writer *writer);
 
 /* Hands *ckpt over (it becomes empty) and returns at once, or after waiting for the write in progress. path NULL: saved
- * into the folder under its own name, and old ones retired; else written to that path ("best.h5", say), and nothing is
- * retired. On error, which is that of an earlier write, nothing was taken and *ckpt is still the caller's; the error
- * has then been reported and the next submit may succeed. */
+ * into the folder under its own name, and old ones retired; else written to that path ("best.h5", say), whose folder is
+ * made, and nothing is retired. On error, which is that of an earlier write, nothing was taken and *ckpt is still the
+ * caller's; the error has then been reported and the next submit may succeed. */
 ls_status ls_checkpoint_writer_submit(ls_checkpoint_writer *writer, ls_checkpoint *ckpt, const char *path,
                                       ls_err *err) LS_MUST_CHECK;
 
@@ -40,6 +40,9 @@ bool ls_checkpoint_writer_collect(ls_checkpoint_writer *writer, ls_checkpoint_wr
 
 /* Takes a snapshot back, written or failed, for filling again; false when there is none to be had now. Never blocks. */
 bool ls_checkpoint_writer_reclaim(ls_checkpoint_writer *writer, ls_checkpoint *ckpt);
+
+/* Waits until nothing is being written, but no longer than so many seconds; whether it is so. */
+bool ls_checkpoint_writer_idle_within(ls_checkpoint_writer *writer, double seconds);
 
 /* Waits until nothing is being written. */
 ls_status ls_checkpoint_writer_wait(ls_checkpoint_writer *writer, ls_err *err) LS_MUST_CHECK;

@@ -104,9 +104,9 @@ ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, l
 ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 void ls_fit_trace_end(ls_fit *f, ls_status status);
 
-/* fit_state.c. Collective. path NULL: under its own name, old ones retired. Waits for the one before,
- * where that is still being written. That a write failed is a warning, for it shows later; ls_fit_flush waits and
- * returns it. */
+/* fit_state.c. Collective. path NULL: under its own name, old ones retired. Waits for the one before, where that is
+ * still being written: all ranks do, with signs of life, and a disk that takes 600 s ends the job. That a write failed
+ * is a warning, for it shows later; ls_fit_flush waits and returns it. */
 ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, ls_err *err) LS_MUST_CHECK;
 /* The chief's: lays a snapshot out beforehand, so that the first checkpoint does not wait for its memory. */
 ls_status ls_fit_reserve_snapshot(ls_fit *f, ls_err *err) LS_MUST_CHECK;

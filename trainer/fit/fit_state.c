@@ -9,6 +9,10 @@
 #include "common/trace.h"
 #include "trainer/fit/fit_private.h"
 
+/* In seconds: how often the chief says that it still waits for a disk, and how long it does at most. */
+#define SIGN_OF_LIFE_S 0.25
+enum { WRITE_S = 600 };
+
 const ls_layer *ls_fit_group_of(const ls_weight *w) {
     const ls_layer *layer = w->layer;
     while (layer->parent != NULL) {
@@ -172,15 +176,7 @@ static ls_status take_snapshot(ls_fit *f, ls_checkpoint *c, bool weights_only, l
 /* The chief alone. */
 static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *err) {
     ls_checkpoint c = {0};
-    ls_status status = LS_OK;
-    if (path != NULL) {
-        char *folder = ls_path_folder(path);
-        status = ls_folder_create(folder, err);
-        free(folder);
-    }
-    if (status == LS_OK) {
-        status = take_snapshot(f, &c, weights_only, err);
-    }
+    ls_status status = take_snapshot(f, &c, weights_only, err);
     if (status == LS_OK) {
         if ((!f->settled || f->moment.stop) && !weights_only) {
             ls_fit_state_settle(f);
@@ -198,13 +194,29 @@ static ls_status submit(ls_fit *f, const char *path, bool weights_only, ls_err *
     return status;
 }
 
+/* Collective. Until what was submitted before has been written. Several times a second all ranks hear from each other,
+ * so that one that is lost meanwhile is noticed within the limit of a step, not of a disk. */
+static void await_writer(ls_fit *f) {
+    const int64_t start = ls_now_ns();
+    for (double busy = 1; busy > 0;) {
+        busy = f->chief && !ls_checkpoint_writer_idle_within(f->writer, SIGN_OF_LIFE_S) ? 1 : 0;
+        if (busy > 0 && f->job.watchdog_seconds > 0 && ls_now_ns() - start > WRITE_S * INT64_C(1000000000)) {
+            ls_team_abort(f->team, LS_ESTALLED,
+                          ls_xprintf("rank 0 on %s has waited %d s for a checkpoint in %s to be written",
+                                     f->team->hosts[0], WRITE_S, f->run_path));
+        }
+        ls_team_sum(f->team, &busy, 1);
+        ls_progress_alive(f->team->progress);
+    }
+}
+
 ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, ls_err *err) {
     int64_t start = ls_now_ns();
     if (!weights_only) {
-        ls_engine_gather(f->engine); /* all ranks: a lost host is noticed within the limit of a step, not of a disk */
+        ls_engine_gather(f->engine);
         ls_engine_gather_states(f->engine, f->states);
     }
-    ls_progress_phase(f->team->progress, LS_DOING_CHECKPOINT, f->step);
+    await_writer(f);
     (void)err; /* a checkpoint that cannot be written is no reason to lose the run: said now, and again at the end */
     ls_err mine = LS_ERR_INIT;
     if (f->chief && submit(f, path, weights_only, &mine) != LS_OK) {
@@ -215,7 +227,7 @@ ls_status ls_fit_checkpoint(ls_fit *f, const char *path, bool weights_only, ls_e
 }
 
 ls_status ls_fit_flush(ls_fit *f, ls_err *err) {
-    ls_progress_phase(f->team->progress, LS_DOING_CHECKPOINT, f->step);
+    await_writer(f);
     ls_status mine = f->chief ? ls_checkpoint_writer_wait(f->writer, err) : LS_OK;
     if (f->chief) {
         ls_fit_collect(f);

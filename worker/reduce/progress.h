@@ -17,7 +17,6 @@
     X(SETUP, "setup", "finished setting up")              \
     X(TRAIN, "train", "reached the end of a step")        \
     X(VALIDATE, "validate", "finished a validation step") \
-    X(CHECKPOINT, "checkpoint", "finished a checkpoint")  \
     X(FINISH, "finish", "finished")
 
 typedef enum {

@@ -15,8 +15,8 @@
 
 /* How much longer than the limit, in seconds: what a watchdog sees with its own eyes comes first, then what is known
  * from hearsay, so that the one who knows best speaks. Once one has spoken, mpirun takes two or three seconds to end
- * the ranks of other hosts. */
-enum { GRACE_OWN = 1, GRACE_REMOTE = 4, GRACE_HEARSAY = 6, GRACE_ANYBODY = 8, GRACE_TOLD = 10 };
+ * the ranks of other hosts: from one to the next there are four. */
+enum { GRACE_OWN = 1, GRACE_REMOTE = 4, GRACE_HEARSAY = 8, GRACE_ANYBODY = 12, GRACE_TOLD = 10 };
 
 /* What the watchdogs of a node share. */
 typedef struct {

@@ -21,8 +21,8 @@ typedef struct ls_watchdog_options {
     double limit_s[LS_DOING_COUNT]; /* by phase; 0: never. Negative: the default */
 } ls_watchdog_options;
 
-/* Defaults: 600 s for set-up, checkpoint and finish, 60 s between signs of life in training and validation. A phase is
- * entered by all ranks alike: those who wait for a checkpoint that rank 0 writes are in the checkpoint phase too. */
+/* Defaults: 600 s for set-up and finish, 60 s between signs of life in training and validation. A phase is entered by
+ * all ranks alike. Who may be slow for a reason (rank 0 whose disk is) gives signs of life meanwhile. */
 void ls_watchdog_options_init(ls_watchdog_options *o);
 
 /* Collective. From here on team->progress is shared with the node, and the phase is LS_DOING_SETUP. Who gets on says so

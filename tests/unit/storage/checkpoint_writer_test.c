@@ -15,8 +15,12 @@ static void writes_in_the_background(void **state) {
     assert_false(ls_checkpoint_writer_busy(w));
     assert_false(ls_checkpoint_writer_collect(w, &written));
     assert_false(ls_checkpoint_writer_reclaim(w, &c));
+    assert_true(ls_checkpoint_writer_idle_within(w, 0));
     assert_ok(ls_checkpoint_writer_submit(w, &c, NULL, err));
     assert_int_equal(c.n_layers, 0);
+    while (!ls_checkpoint_writer_idle_within(w, 1e-6)) {
+    }
+    assert_false(ls_checkpoint_writer_busy(w));
     assert_ok(ls_checkpoint_writer_wait(w, err));
     assert_false(ls_checkpoint_writer_busy(w));
     assert_true(ls_checkpoint_writer_collect(w, &written));
@@ -43,7 +47,7 @@ static void writes_in_the_background(void **state) {
 }
 
 static void writes_to_a_given_path(void **state) {
-    char *path = ls_path_join(*state, "best.h5");
+    char *path = ls_path_join(*state, "deep/er/best.h5"); /* folders that are not there yet */
     ls_checkpoint_writer *w;
     ls_checkpoint c = sample(1, 10);
     ls_checkpoint_written written;
