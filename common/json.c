@@ -396,10 +396,57 @@ ls_status ls_json_only_keys(ls_json at, const char *const *known, size_t n_known
             i++;
         }
         if (i == n_known) {
-            const char *near = ls_nearest(key, known, n_known);
-            return ls_json_fail(ls_json_member(at, key), err, "unknown key%s%s%s", near ? "; did you mean \"" : "",
-                                near ? near : "", near ? "\"?" : "");
+            char hint[LS_HINT_MAX];
+            return ls_json_fail(ls_json_member(at, key), err, "unknown key%s", ls_hint(hint, key, known, n_known, ""));
         }
     }
     return LS_OK;
+}
+
+/* Like strtok_r, over several lists; `left` is where the next word begins. */
+static char *next_word(char **left) {
+    char *word = *left + strspn(*left, " ");
+    size_t n = strcspn(word, " ");
+    *left = word + n + (word[n] != '\0');
+    word[n] = '\0';
+    return n > 0 ? word : NULL;
+}
+
+static ls_status unlisted(ls_json at, const char *key, const char *const *lists, size_t n_lists, const char *kind,
+                          const char *name, ls_err *err) {
+    enum { MAX_WORDS = 64 };
+    const char *words[MAX_WORDS];
+    char all[1024] = "", *left = all, hint[LS_HINT_MAX];
+    size_t n = 0;
+    for (size_t i = 0, used = 0; i < n_lists && used < sizeof all; i++) {
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s ", lists[i] != NULL ? lists[i] : "");
+    }
+    for (const char *word; n < MAX_WORDS && (word = next_word(&left)) != NULL;) {
+        words[n++] = word;
+    }
+    return ls_json_fail(ls_json_member(at, key), err, "unknown key of %s %s%s", kind, name,
+                        ls_hint(hint, key, words, n, ""));
+}
+
+ls_status ls_json_only_listed(ls_json at, const char *const *lists, size_t n_lists, const char *kind, const char *name,
+                              ls_err *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach(at.value, key, value) {
+        size_t i = 0;
+        while (i < n_lists && !ls_word_listed(lists[i], key)) {
+            i++;
+        }
+        if (i == n_lists) {
+            return unlisted(at, key, lists, n_lists, kind, name, err);
+        }
+    }
+    return LS_OK;
+}
+
+ls_status ls_json_unknown(ls_json at, const char *word, const char *kind, const char *const *known, size_t n_known,
+                          ls_err *err) {
+    char hint[LS_HINT_MAX];
+    return ls_json_fail(at, err, "\"%s\" is not %s that Lockstep knows%s", word, kind,
+                        ls_hint(hint, word, known, n_known, ""));
 }

@@ -76,6 +76,15 @@ ls_status ls_json_only_keys(ls_json at, const char *const *known, size_t n_known
  * object. */
 ls_status ls_json_set(ls_json_doc *doc, const char *path, json_t *value, const char *origin, ls_err *err) LS_MUST_CHECK;
 
+/* The same, the known keys being the words of lists that spaces separate (a NULL list has none); the complaint
+ * names whose keys they are: "unknown key of optimizer Adam", kind and name. */
+ls_status ls_json_only_listed(ls_json at, const char *const *lists, size_t n_lists, const char *kind, const char *name,
+                              ls_err *err) LS_MUST_CHECK;
+/* The value's word names nothing: `"reul" is not an activation that Lockstep knows`, and the nearest of the known
+ * words, or all of them where none is near. LS_EINPUT. */
+ls_status ls_json_unknown(ls_json at, const char *word, const char *kind, const char *const *known, size_t n_known,
+                          ls_err *err) LS_MUST_CHECK;
+
 /* What a value is, for messages: "the number 3", "the text \"abc\"", "a list", ... into out; returns out. */
 const char *ls_json_describe(const json_t *value, char *out, size_t size);
 

@@ -46,6 +46,25 @@ const char *ls_nearest(const char *word, const char *const *known, size_t n_know
     return best;
 }
 
+const char *ls_hint(char out[LS_HINT_MAX], const char *word, const char *const *known, size_t n_known,
+                    const char *mark) {
+    const char *near = ls_nearest(word, known, n_known);
+    size_t used = 0;
+    out[0] = '\0';
+    if (near != NULL) {
+        snprintf(out, LS_HINT_MAX, "; did you mean \"%s%s\"?", mark, near);
+        return out;
+    }
+    for (size_t i = 0; i < n_known && used < LS_HINT_MAX; i++) {
+        used += (size_t)snprintf(out + used, LS_HINT_MAX - used, "%s\"%s%s\"", i == 0 ? "; known are " : ", ", mark,
+                                 known[i]);
+    }
+    if (used >= LS_HINT_MAX) {
+        out[0] = '\0';
+    }
+    return out;
+}
+
 bool ls_word_listed(const char *list, const char *word) {
     size_t n = strlen(word);
     for (const char *p = list; n > 0 && p != NULL && (p = strstr(p, word)) != NULL; p += n) {

@@ -55,9 +55,7 @@ static ls_status find_class(ls_json at, const ls_callback_class **out, ls_json *
     enum { MAX_NAMES = 64 };
     const char *names[MAX_NAMES];
     memcpy(names, class_names, N_CLASSES * sizeof *names);
-    const char *near = ls_nearest(name, names, ls_callback_added_names(names, N_CLASSES, MAX_NAMES));
-    return ls_json_fail(where, err, "no callback is called \"%s\"%s%s%s", name, near ? "; did you mean \"" : "",
-                        near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(where, name, "a callback", names, ls_callback_added_names(names, N_CLASSES, MAX_NAMES), err);
 }
 
 static ls_status parse_one(ls_json at, double learning_rate, int index, ls_callback **out, ls_err *err) {

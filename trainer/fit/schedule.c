@@ -273,9 +273,8 @@ static ls_status parse_class(ls_schedule *s, ls_json at, ls_err *err) {
         }
     }
     if (s->class_ == NULL) {
-        const char *near = ls_nearest(name, words, N_CLASSES);
-        return ls_json_fail(ls_json_member(at, "class_name"), err, "no learning rate schedule is called \"%s\"%s%s%s",
-                            name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+        return ls_json_unknown(ls_json_member(at, "class_name"), name, "a learning rate schedule", words, N_CLASSES,
+                               err);
     }
     ls_json config = ls_json_member(at, "config");
     const char *keys[MAX_KEYS + 2] = {"name", "initial_learning_rate"};

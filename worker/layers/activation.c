@@ -49,9 +49,7 @@ static ls_status by_name(ls_json at, const char *name, ls_act_attr *out, ls_err 
             return LS_OK;
         }
     }
-    const char *near = ls_nearest(name, words, LS_ACT_STEP);
-    return ls_json_fail(at, err, "\"%s\" is not an activation that is known here%s%s%s", name,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(at, name, "an activation", words, LS_ACT_STEP, err);
 }
 
 /* ---- the layers' configurations ---- */

@@ -63,9 +63,7 @@ static ls_status find(ls_json at, const char *name, const ls_loss_class **out, l
         names[n] = classes[n]->name;
     }
     n = ls_additions_names(&added, names, n, MAX_NAMES);
-    const char *near = ls_nearest(name, names, n);
-    return ls_json_fail(at, err, "\"%s\" is not a loss that Lockstep knows%s%s%s", name,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(at, name, "a loss", names, n, err);
 }
 
 /* Keras's settings of all losses that ask for what is not done; their defaults, as Keras writes them, are. */
@@ -107,19 +105,13 @@ ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
     }
     LS_TRY(find(ls_json_member(at, "class_name"), name, &out->class_, err));
     ls_json config = ls_json_member(at, "config");
-    const char *key;
-    json_t *value;
     if (ls_json_present(config)) {
         LS_TRY(ls_json_expect_object(config, err));
     } else {
         snprintf(config.path, sizeof config.path, "%s", at.path); /* what is missing is missing here */
     }
-    json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed("name reduction fn axis ignore_class dtype", key) &&
-            !ls_word_listed(out->class_->keys, key)) {
-            return ls_json_fail(ls_json_member(config, key), err, "unknown key of loss %s", out->class_->name);
-        }
-    }
+    const char *const keys[] = {out->class_->keys, "name reduction fn axis ignore_class dtype"};
+    LS_TRY(ls_json_only_listed(config, keys, 2, "loss", out->class_->name, err));
     LS_TRY(check_reduction(config, err));
     return ls_loss_configure(out, config, err);
 }

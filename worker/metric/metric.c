@@ -81,9 +81,7 @@ static ls_status find(ls_json at, const char *name, const ls_shape *output, bool
     }
     n = ls_additions_names(&added, names, n, MAX_NAMES);
     n = ls_loss_class_added_names(names, n, MAX_NAMES);
-    const char *near = ls_nearest(name, names, n);
-    return ls_json_fail(at, err, "\"%s\" is not a metric that Lockstep knows%s%s%s", name,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(at, name, "a metric", names, n, err);
 }
 
 /* Settings that ask for something that is not done must be absent or null. */
@@ -128,16 +126,10 @@ static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
     static const char *const refused[] = {"label_weights", NULL};
     static const char *const averages[] = {"macro", "micro", "weighted"}, *const curves[] = {"ROC", "PR"},
                              *const rules[] = {"interpolation", "minoring", "majoring"};
-    const char *key;
-    json_t *value;
     const ls_loss_class *loss = m->loss.class_; /* a loss brings its own keys */
-    json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed("name dtype fn", key) && !(loss != NULL && ls_word_listed("axis ignore_class", key)) &&
-            !ls_word_listed(loss != NULL ? loss->keys : m->class_->keys, key)) {
-            return ls_json_fail(ls_json_member(config, key), err, "unknown key of metric %s",
-                                loss != NULL ? loss->name : m->class_->name);
-        }
-    }
+    const char *const keys[] = {loss != NULL ? loss->keys : m->class_->keys,
+                                loss != NULL ? "name dtype fn axis ignore_class" : "name dtype fn"};
+    LS_TRY(ls_json_only_listed(config, keys, 2, "metric", loss != NULL ? loss->name : m->class_->name, err));
     if (loss != NULL) {
         return ls_loss_configure(&m->loss, config, err);
     }

@@ -240,14 +240,10 @@ ls_status ls_builder_inner_as(ls_builder *b, const ls_layer_call *call, ls_json 
                               ls_layer **inner, ls_err *err) {
     ls_layer *parent = call->layer;
     LS_TRY(ls_json_expect_object(spec, err));
-    LS_TRY(ls_spec_check_object(spec, err));
-    const char *class_name = NULL, *name = NULL;
-    LS_TRY(ls_json_get_string(spec, "class_name", &class_name, err));
-    const ls_layer_class *class_ = class_name != NULL ? ls_layer_class_find(class_name) : NULL;
-    if (class_ == NULL) {
-        return ls_json_fail(spec, err, "\"%s\" is not a layer that is known here",
-                            class_name != NULL ? class_name : "(no class_name)");
-    }
+    const ls_layer_class *class_ = NULL;
+    const char *name = NULL;
+    LS_TRY(ls_spec_find_class(spec, &class_, err));
+    const char *class_name = json_string_value(json_object_get(spec.value, "class_name"));
     ls_json config = ls_json_member(spec, "config");
     if (json_is_object(config.value)) {
         LS_TRY(ls_json_get_string(config, "name", &name, err));

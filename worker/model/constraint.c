@@ -26,13 +26,6 @@ static ls_status read_object(ls_json at, const char **name, ls_json *config, ls_
     return ls_json_present(*config) ? ls_json_expect_object(*config, err) : LS_OK;
 }
 
-static ls_status unknown(ls_json at, ls_err *err, const char *name, const char *what, const char *const *words,
-                         size_t n) {
-    const char *near = ls_nearest(name, words, n);
-    return ls_json_fail(at, err, "\"%s\" is not a %s that is known here%s%s%s", name, what,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-}
-
 static ls_status only_keys(ls_json config, const char *const *keys, size_t n, ls_err *err) {
     return ls_json_present(config) ? ls_json_only_keys(config, keys, n, err) : LS_OK;
 }
@@ -65,7 +58,7 @@ ls_status ls_regularizer_parse(ls_json at, ls_regularizer *out, ls_err *err) {
         return ls_json_get_double(config, "l2", 0, DBL_MAX, &out->l2, err);
     }
     static const char *const words[] = {"l1", "l2", "l1_l2", "L1", "L2", "L1L2"};
-    return unknown(at, err, name, "regularizer", words, 6);
+    return ls_json_unknown(at, name, "a regularizer", words, 6, err);
 }
 
 /* ---- constraints ---- */
@@ -158,7 +151,7 @@ ls_status ls_constraint_parse(ls_json at, const ls_shape *shape, ls_constraint *
         }
         return c->factor != NULL ? read_axes(config, shape, out, err) : LS_OK;
     }
-    return unknown(at, err, name, "constraint", words, 2 * N_CLASSES);
+    return ls_json_unknown(at, name, "a constraint", words, 2 * N_CLASSES, err);
 }
 
 /* Walks the vectors along the constraint's axes: for every index of the other axes, all indices of these. */

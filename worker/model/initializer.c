@@ -227,9 +227,7 @@ static ls_status unknown(ls_json at, const char *name, ls_err *err) {
         words[2 * i] = classes[i].name;
         words[2 * i + 1] = classes[i].class_name;
     }
-    const char *near = ls_nearest(name, words, 2 * N_CLASSES);
-    return ls_json_fail(at, err, "\"%s\" is not an initializer that is known here%s%s%s", name,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(at, name, "an initializer", words, 2 * N_CLASSES, err);
 }
 
 static ls_status read_config(ls_json config, const ls_initializer_class *c, ls_initializer *out, ls_err *err) {

@@ -78,12 +78,20 @@ static ls_status unknown_class(ls_json at, const char *name, ls_err *err) {
         words[i] = all[i]->name;
     }
     n = ls_layer_class_added_names(words, n, n + MAX_ADDED);
-    const char *near = ls_nearest(name, words, n);
-    ls_status status =
-        ls_json_fail(ls_json_member(at, "class_name"), err, "\"%s\" is not a layer that is known here%s%s%s", name,
-                     near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    ls_status status = ls_json_unknown(ls_json_member(at, "class_name"), name, "a layer", words, n, err);
     free(words);
     return status;
+}
+
+ls_status ls_spec_find_class(ls_json at, const ls_layer_class **out, ls_err *err) {
+    const char *name = NULL;
+    LS_TRY(ls_spec_check_object(at, err));
+    LS_TRY(ls_json_get_string(at, "class_name", &name, err));
+    if (name == NULL) {
+        return ls_json_fail(at, err, "a layer needs a \"class_name\"");
+    }
+    *out = ls_layer_class_find(name);
+    return *out != NULL ? LS_OK : unknown_class(at, name, err);
 }
 
 /* "Conv2D" -> "conv2d", "MaxPooling2D" -> "max_pooling2d": Keras's default names. */
@@ -105,17 +113,9 @@ static char *snake_case(ls_pool *pool, const char *name, int number) {
 
 /* Name, class and configuration of one entry of "layers". */
 static ls_status read_layer(ls_pool *pool, ls_json at, int position, ls_layer_spec *out, ls_err *err) {
-    LS_TRY(ls_spec_check_object(at, err));
-    const char *class_name = NULL;
-    LS_TRY(ls_json_get_string(at, "class_name", &class_name, err));
-    if (class_name == NULL) {
-        return ls_json_fail(at, err, "a layer needs a \"class_name\"");
-    }
+    LS_TRY(ls_spec_find_class(at, &out->class_, err));
+    const char *class_name = class_name_of(at);
     out->at = at;
-    out->class_ = ls_layer_class_find(class_name);
-    if (out->class_ == NULL) {
-        return unknown_class(at, class_name, err);
-    }
     out->is_input = strcmp(class_name, "InputLayer") == 0;
     out->is_model = is_model_class(class_name);
     out->config = ls_json_member(at, "config");
@@ -149,9 +149,9 @@ static ls_status no_such_layer(const ls_graph_spec *g, ls_json at, const char *n
     for (int i = 0; i < g->n_layers; i++) {
         words[i] = g->layers[i].name;
     }
-    const char *near = ls_nearest(name, words, (size_t)g->n_layers);
-    ls_status status = ls_json_fail(at, err, "there is no layer \"%s\" in this model%s%s%s", name,
-                                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    char hint[LS_HINT_MAX];
+    ls_status status = ls_json_fail(at, err, "there is no layer \"%s\" in this model%s", name,
+                                    ls_hint(hint, name, words, (size_t)g->n_layers, ""));
     free(words);
     return status;
 }

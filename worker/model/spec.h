@@ -68,5 +68,7 @@ ls_status ls_spec_input_shape(ls_json layer, ls_open_shape *out, ls_err *err) LS
 
 /* The members of a layer's object, for unknown-key checks: "class_name", "config" and what may stand beside them. */
 ls_status ls_spec_check_object(ls_json at, ls_err *err) LS_MUST_CHECK;
+/* Checks such an object, and finds the class that it names; a name that is not known is an error with the nearest. */
+ls_status ls_spec_find_class(ls_json at, const ls_layer_class **out, ls_err *err) LS_MUST_CHECK;
 
 #endif

@@ -31,21 +31,14 @@ static ls_status find(ls_json at, const char *name, const ls_optimizer_class **o
             return LS_OK;
         }
     }
-    const char *near = ls_nearest(name, names, n);
-    return ls_json_fail(at, err, "\"%s\" is not an optimizer that Lockstep knows%s%s%s", name,
-                        near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return ls_json_unknown(at, name, "an optimizer", names, n, err);
 }
 
 static ls_status parse_common(ls_optimizer *o, ls_json config, ls_err *err) {
     const double none = 1e300;
     bool ema = false;
-    const char *key;
-    json_t *value;
-    json_object_foreach(config.value, key, value) {
-        if (!ls_word_listed(common_keys, key) && !ls_word_listed(o->class_->keys, key)) {
-            return ls_json_fail(ls_json_member(config, key), err, "unknown key of optimizer %s", o->class_->name);
-        }
-    }
+    const char *const keys[] = {o->class_->keys, common_keys};
+    LS_TRY(ls_json_only_listed(config, keys, 2, "optimizer", o->class_->name, err));
     LS_TRY(ls_json_get_bool(config, "use_ema", &ema, err));
     if (ema) {
         return ls_json_fail(ls_json_member(config, "use_ema"), err,

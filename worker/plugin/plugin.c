@@ -95,18 +95,9 @@ static ls_status open_library(ls_plugin *p, ls_err *err) {
 static ls_status begin(ls_plugin *p, ls_json config, ls_err *err) {
     lockstep_value settings[LOCKSTEP_MAX_KEYS] = {{0}};
     char text[LS_PLUGIN_TEXT] = "", *words;
-    const char *key;
-    json_t *value;
     LS_TRY(ls_plugin_keys(p->made, p->row->keys, p->path, &words, err));
-    json_object_foreach(config.value, key, value) {
-        bool known = false;
-        for (const lockstep_key *k = p->row->keys; k != NULL && k->name != NULL; k++) {
-            known = known || strcmp(k->name, key) == 0;
-        }
-        if (!known) {
-            return ls_json_fail(ls_json_member(config, key), err, "unknown key of plugin %s", p->row->name);
-        }
-    }
+    const char *const keys[] = {words};
+    LS_TRY(ls_json_only_listed(config, keys, 1, "plugin", p->row->name, err));
     LS_TRY(ls_settings_read(p->row->keys, config, settings, err));
     lockstep_error error = {text, sizeof text};
     if (p->row->init != NULL && p->row->init(settings, &error) != 0) {

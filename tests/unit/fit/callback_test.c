@@ -366,7 +366,7 @@ static void errors(void **state) {
     (void)state;
     expect_error("{}", "job.json:1: expected a list of callbacks, found an object");
     expect_error("[{\"class_name\": \"EarlyStoping\"}]",
-                 "job.json:1: [0].class_name: no callback is called \"EarlyStoping\"; did you mean "
+                 "job.json:1: [0].class_name: \"EarlyStoping\" is not a callback that Lockstep knows; did you mean "
                  "\"EarlyStopping\"?");
     expect_error("[{\"config\": {}}]", "job.json:1: [0]: \"class_name\" is missing");
     expect_error("[{\"class_name\": \"EarlyStopping\",\n \"config\": {\"patiens\": 1}}]",

@@ -124,9 +124,10 @@ static void expect_error(const char *text, double initial, const char *message) 
 
 static void errors(void **state) {
     (void)state;
-    expect_error("{\"class_name\":\"CosinDecay\",\"config\":{}}", 1,
-                 "s.json:1: class_name: no learning rate schedule is called \"CosinDecay\"; did you mean "
-                 "\"CosineDecay\"?");
+    expect_error(
+        "{\"class_name\":\"CosinDecay\",\"config\":{}}", 1,
+        "s.json:1: class_name: \"CosinDecay\" is not a learning rate schedule that Lockstep knows; did you mean "
+        "\"CosineDecay\"?");
     expect_error("{\"class_name\":\"CosineDecay\",\"config\":{}}", 1, "s.json:1: config: \"decay_steps\" is missing");
     expect_error("{\"class_name\":\"CosineDecay\",\"config\":{\"decay_steps\":1}}", NAN,
                  "s.json:1: config: \"initial_learning_rate\" is missing");

@@ -194,7 +194,7 @@ static void complaints(void **state) {
               "job.json:1: loss: \"categorical_crosentropy\" is not a loss that Lockstep knows; did you mean "
               "\"categorical_crossentropy\"?");
     complaint("{\"loss\": {\"class_name\": \"Huber\", \"config\": {\n\"dleta\": 2}}}",
-              "job.json:2: loss.config.dleta: unknown key of loss huber");
+              "job.json:2: loss.config.dleta: unknown key of loss huber; did you mean \"delta\"?");
     complaint("{\"loss\": {\"class_name\": \"Huber\", \"config\": {\"delta\": \"two\"}}}",
               "job.json:1: loss.config.delta: expected a number of at least 0, found the text \"two\"");
     complaint("{\"loss\": {\"class_name\": \"MeanSquaredError\", \"config\": {\"reduction\": \"sum\"}}}",

@@ -280,7 +280,7 @@ static void complaints(void **state) {
     complaint("{\"class_name\": \"Adma\"}",
               "job.json:1: class_name: \"Adma\" is not an optimizer that Lockstep knows; did you mean \"Adam\"?");
     complaint("{\"class_name\": \"SGD\",\n \"config\": {\"momentun\": 0.9}}",
-              "job.json:2: config.momentun: unknown key of optimizer SGD");
+              "job.json:2: config.momentun: unknown key of optimizer SGD; did you mean \"momentum\"?");
     complaint("{\"class_name\": \"SGD\", \"config\": {\"learning_rate\": -1}}",
               "job.json:1: config.learning_rate: expected a number of at least 0, found the number -1");
     complaint("{\"class_name\": \"LAMB\", \"config\": {\"clipnorm\": 1}}",

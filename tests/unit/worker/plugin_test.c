@@ -80,7 +80,7 @@ static void refuses_an_init_that_fails_and_unknown_settings(void **state) {
     refused("[\"asymmetric_loss.so\", \"bad_init.so\"]", "bad_init.so: its init failed: no licence; set \"licence\"",
             NULL);
     refused("[{\"path\": \"bad_init.so\", \"config\": {\"license\": \"x\"}}]",
-            "[0].config.license: unknown key of plugin bad", NULL);
+            "[0].config.license: unknown key of plugin bad; did you mean \"licence\"?", NULL);
     refused("[{\"path\": \"bad_init.so\", \"config\": {\"licence\": 7}}]", "[0].config.licence", "expected a text",
             NULL);
     loaded l;
