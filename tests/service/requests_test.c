@@ -89,7 +89,7 @@ static void the_client_says_what_is_wrong(void **state) {
     cli_expect(s, 2, NULL, "job: there is no readable file", "submit", "/no/such.json", "-n", "2", NULL);
     cli_expect(s, 2, NULL, "set[0]: expected a text like \"fit.epochs=3\"", "submit", job, "-n", "2", "--set", "x",
                NULL);
-    cli_expect(s, 2, NULL, "(did you mean --run-dir?)", "submit", job, "-n", "2", "--rundir", "x", NULL);
+    cli_expect(s, 2, NULL, "submit: --rundir is not one of its options; did you mean \"--run-dir\"?", "submit", job, "-n", "2", "--rundir", "x", NULL);
     cli_expect(s, 2, NULL, "there is no job 3", "watch", "3", NULL);
     cli_expect(s, 2, NULL, "there is no job 3", "logs", "3", "-f", NULL);
     cli_expect(s, 2, NULL, "say which job", "stop", NULL);

@@ -1,22 +1,25 @@
 #include "trainer/cli/job_args.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/text.h"
+#include "trainer/cli/option.h"
 
-static const struct {
-    const char *word;
-    char letter;
-    int value;
-} options[LS_JOB_OPTION_COUNT] = {
+static const ls_option options[LS_JOB_OPTION_COUNT] = {
 #define X(name, word, letter, value) {word, letter, value},
     LS_JOB_OPTION_LIST(X)
 #undef X
 };
+
+/* What the callbacks of one reading share. */
+typedef struct {
+    ls_job_args *args;
+    const char *verb;
+    ls_operand wanted;
+    const char *word; /* the operand */
+} reading;
 
 static ls_status parse_number(const char *what, const char *text, int64_t max, int64_t *out, ls_err *err) {
     char *end;
@@ -28,7 +31,8 @@ static ls_status parse_number(const char *what, const char *text, int64_t max, i
     return LS_OK;
 }
 
-static ls_status take_option(ls_job_args *args, int option, const char *value, ls_err *err) {
+static ls_status take_option(void *context, int option, const char *value, ls_err *err) {
+    ls_job_args *args = ((reading *)context)->args;
     switch (option) {
         case LS_JOB_OPTION_SOCKET:
             if (snprintf(args->socket, sizeof args->socket, "%s", value) >= (int)sizeof args->socket) {
@@ -51,76 +55,31 @@ static ls_status take_option(ls_job_args *args, int option, const char *value, l
     }
 }
 
-static ls_status unknown_option(const char *verb, const char *word, unsigned takes, ls_err *err) {
-    const char *known[LS_JOB_OPTION_COUNT];
-    size_t n = 0;
-    for (int i = 0; i < LS_JOB_OPTION_COUNT; i++) {
-        if (takes & 1u << i) {
-            known[n++] = options[i].word;
-        }
+static ls_status take_operand(void *context, const char *word, ls_err *err) {
+    reading *r = context;
+    if (r->word != NULL || r->wanted == LS_OPERAND_NONE) {
+        return ls_option_stray(r->verb, word, err);
     }
-    const char *near = strncmp(word, "--", 2) == 0 ? ls_nearest(word + 2, known, n) : NULL;
-    return ls_fail(err, LS_EINPUT, "\"lockstep %s\" has no option %s%s%s%s; \"lockstep help\" shows what it takes",
-                   verb, word, near != NULL ? " (did you mean --" : "", near != NULL ? near : "",
-                   near != NULL ? "?)" : "");
+    r->word = word;
+    if (r->wanted == LS_OPERAND_JOB) {
+        r->args->job = word;
+        return LS_OK;
+    }
+    return parse_number("the job's ID", word, INT32_MAX, &r->args->id, err);
 }
 
-static ls_status take_operand(ls_job_args *args, int argc, char **argv, ls_operand operand, ls_err *err) {
-    const char *word = optind < argc ? argv[optind] : NULL;
-    if (argc - optind > (operand == LS_OPERAND_NONE ? 0 : 1)) {
-        const char *stray = argv[optind + (operand == LS_OPERAND_NONE ? 0 : 1)];
-        return ls_fail(err, LS_EINPUT, "\"lockstep %s\" does not know what to do with \"%s\"", argv[0], stray);
-    }
-    if (word == NULL && operand == LS_OPERAND_JOB) {
+ls_status ls_job_args_parse(ls_job_args *args, int argc, char **argv, uint32_t takes, ls_operand operand, ls_err *err) {
+    *args = (ls_job_args){.set = json_array()};
+    const ls_option_table table = {argv[0], options, LS_JOB_OPTION_COUNT, takes | LS_TAKES(SOCKET)};
+    reading r = {args, argv[0], operand, NULL};
+    LS_TRY(ls_options_read(&table, argc, argv, take_option, take_operand, &r, err));
+    if (r.word == NULL && operand == LS_OPERAND_JOB) {
         return ls_fail(err, LS_EINPUT, "say which job file: \"lockstep %s JOB -n RANKS\"", argv[0]);
     }
-    if (word == NULL && operand == LS_OPERAND_ID) {
+    if (r.word == NULL && operand == LS_OPERAND_ID) {
         return ls_fail(err, LS_EINPUT, "say which job: \"lockstep %s ID\"; \"lockstep list\" shows all", argv[0]);
     }
-    if (word != NULL && operand == LS_OPERAND_JOB) {
-        args->job = word;
-    } else if (word != NULL) {
-        return parse_number("the job's ID", word, INT32_MAX, &args->id, err);
-    }
-    return LS_OK;
-}
-
-ls_status ls_job_args_parse(ls_job_args *args, int argc, char **argv, unsigned takes, ls_operand operand, ls_err *err) {
-    struct option known[LS_JOB_OPTION_COUNT + 1] = {{NULL, 0, NULL, 0}};
-    char letters[2 * LS_JOB_OPTION_COUNT + 2] = ":";
-    int n = 0, n_letters = 1;
-    takes |= LS_TAKES(SOCKET);
-    *args = (ls_job_args){.set = json_array()};
-    for (int i = 0; i < LS_JOB_OPTION_COUNT; i++) {
-        if (takes & 1u << i) {
-            known[n++] = (struct option){options[i].word, options[i].value, NULL, 1000 + i};
-            if (options[i].letter != 0) {
-                letters[n_letters++] = options[i].letter;
-                letters[n_letters] = ':';
-                n_letters += options[i].value != 0;
-                letters[n_letters] = '\0';
-            }
-        }
-    }
-    opterr = 0;
-    optind = 0;
-    for (int option; (option = getopt_long(argc, argv, letters, known, NULL)) != -1;) {
-        const char *word = argv[optind - 1];
-        if (option == ':') {
-            return ls_fail(err, LS_EINPUT, "%s needs a value", word);
-        }
-        if (option == '?') {
-            return unknown_option(argv[0], word, takes, err);
-        }
-        for (int i = 0; option < 1000 && i < LS_JOB_OPTION_COUNT; i++) {
-            option = options[i].letter == option ? 1000 + i : option;
-        }
-        LS_TRY(take_option(args, option - 1000, optarg, err));
-    }
-    if (args->socket[0] == '\0') {
-        LS_TRY(ls_control_default_socket(args->socket, err));
-    }
-    return take_operand(args, argc, argv, operand, err);
+    return args->socket[0] != '\0' ? LS_OK : ls_control_default_socket(args->socket, err);
 }
 
 void ls_job_args_release(ls_job_args *args) {

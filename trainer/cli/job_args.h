@@ -26,7 +26,7 @@ enum {
 #undef X
         LS_JOB_OPTION_COUNT
 };
-#define LS_TAKES(name) (1u << LS_JOB_OPTION_##name)
+#define LS_TAKES(name) (UINT32_C(1) << LS_JOB_OPTION_##name)
 
 typedef enum { LS_OPERAND_NONE, LS_OPERAND_ID_OR_NONE, LS_OPERAND_ID, LS_OPERAND_JOB } ls_operand;
 
@@ -41,7 +41,7 @@ typedef struct ls_job_args {
 } ls_job_args;
 
 /* takes: the options besides --socket, LS_TAKES(JSON) | ... Release also after an error. */
-ls_status ls_job_args_parse(ls_job_args *args, int argc, char **argv, unsigned takes, ls_operand operand,
+ls_status ls_job_args_parse(ls_job_args *args, int argc, char **argv, uint32_t takes, ls_operand operand,
                             ls_err *err) LS_MUST_CHECK;
 void ls_job_args_release(ls_job_args *args);
 

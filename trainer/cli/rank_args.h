@@ -3,6 +3,7 @@
 #define LS_CLI_RANK_ARGS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/status.h"
 #include "worker/reduce/team.h"
@@ -26,20 +27,33 @@
     X(TEMPERATURE, "temperature", 1) \
     X(SEED, "seed", 1)               \
     X(VOCABULARY, "vocabulary", 1)   \
-    X(STATEFUL, "stateful", 0)
+    X(STATEFUL, "stateful", 0)       \
+    X(SECONDS, "seconds", 1)         \
+    X(PRECISION, "precision", 1)     \
+    X(OPTIMIZER, "optimizer", 1)     \
+    X(LOSS, "loss", 1)               \
+    X(LANES, "lanes", 1)             \
+    X(ACCUMULATE, "accumulate", 1)   \
+    X(THREADS, "threads", 1)         \
+    X(BUCKET_KB, "bucket-kb", 1)     \
+    X(CONVOLUTION, "convolution", 1) \
+    X(WIRE, "wire", 1)               \
+    X(DENSE, "dense", 0)             \
+    X(PROFILE, "profile", 0)
 
 enum {
-#define X(name, word, value) LS_ARG_##name,
+#define X(name, word, value) LS_RANK_ARG_##name,
     LS_RANK_ARG_LIST(X)
 #undef X
-        LS_ARG_COUNT
+        LS_RANK_ARG_COUNT
 };
-#define LS_ARG(name) (1u << LS_ARG_##name)
+#define LS_RANK_ARG(name) (UINT32_C(1) << LS_RANK_ARG_##name)
 
 typedef struct ls_rank_args {
-    const char *operand;             /* borrowed from argv, as all */
-    const char *value[LS_ARG_COUNT]; /* NULL: not given; "" where it takes none */
-    char **sets;                     /* [n_sets] */
+    const char *verb;
+    const char *operand;                  /* borrowed from argv, as all */
+    const char *value[LS_RANK_ARG_COUNT]; /* NULL: not given; "" where it takes none */
+    char **sets;                          /* [n_sets] */
     size_t n_sets;
     char **plugins; /* [n_plugins] of --plugin */
     size_t n_plugins;
@@ -47,14 +61,10 @@ typedef struct ls_rank_args {
     size_t n_metrics;
 } ls_rank_args;
 
-/* takes: LS_ARG(SET) | ...; one operand is wanted. On success *args has to be released. */
-ls_status ls_rank_args_parse(ls_rank_args *args, int argc, char **argv, const char *usage, unsigned takes,
-                             ls_err *err) LS_MUST_CHECK;
-void ls_rank_args_release(ls_rank_args *args);
-
-/* A whole verb: joins the team, reads the arguments, runs, leaves. What fails is told once, by rank 0, before it
- * leaves; err->told is set. */
-ls_status ls_rank_main(int argc, char **argv, const char *usage, unsigned takes,
+/* A whole verb: joins the team, reads the arguments (takes: LS_RANK_ARG(SET) | ...; one operand, which `operand` names
+ * in the complaint when it is missing), runs, leaves. What fails is told once, by rank 0, before it leaves; err->told
+ * is set. */
+ls_status ls_rank_main(int argc, char **argv, const char *operand, uint32_t takes,
                        ls_status (*run)(ls_team *team, const ls_rank_args *args, ls_err *err), ls_err *err);
 
 #endif

@@ -1,27 +1,15 @@
 /* lockstep bench MODEL: training steps on synthetic data, one JSON line. Alone or under mpirun. */
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/memory.h"
 #include "trainer/cli/option.h"
+#include "trainer/cli/rank_args.h"
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/bench.h"
+#include "trainer/fit/keras_file.h"
 #include "worker/dnn/dnn.h"
 #include "worker/plugin/plugin.h"
-
-static const char usage[] =
-    "usage: lockstep bench MODEL.json [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"
-    "                [--loss NAME] [--lanes L | --accumulate K] [--threads T] [--bucket-kb K] [--plugin FILE.so]...\n"
-    "                [--convolution auto|direct] [--wire float32|bfloat16] [--dense] [--profile]\n"
-    "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up;\n"
-    "compute_ms: what a rank does by itself in a step, the mean, and the slowest of each step, which no step can "
-    "beat;\n"
-    "rank, host, share: who is slowest most often, and in which share of the steps.\n"
-    "--accumulate: each rank's share in K parts, one after the other. --wire: as what gradients go between nodes.\n"
-    "--dense: all rows of embedding tables are reduced, not just those that were used. --profile adds a table of the\n"
-    "time of each operation, with its share of the machine's peak, to standard error, and the peaks to the line.\n";
 
 typedef struct {
     const char *model, *optimizer, *loss;
@@ -29,72 +17,58 @@ typedef struct {
     int precision, convolution, wire;
     bool profile, dense;
     double seconds;
-    char **plugins; /* [n_plugins] */
-    size_t n_plugins;
 } arguments;
 
-static ls_status parse(int argc, char **argv, arguments *a, ls_err *err) {
-    enum { BATCH = 1000, SECONDS, PRECISION, OPTIMIZER, LOSS, LANES, THREADS, BUCKET, CONVOLUTION };
-    enum { WIRE = CONVOLUTION + 1, DENSE, PLUGIN, PROFILE, ACCUMULATE };
-    static const struct option options[] = {{"batch", required_argument, NULL, BATCH},
-                                            {"seconds", required_argument, NULL, SECONDS},
-                                            {"precision", required_argument, NULL, PRECISION},
-                                            {"optimizer", required_argument, NULL, OPTIMIZER},
-                                            {"loss", required_argument, NULL, LOSS},
-                                            {"lanes", required_argument, NULL, LANES},
-                                            {"accumulate", required_argument, NULL, ACCUMULATE},
-                                            {"threads", required_argument, NULL, THREADS},
-                                            {"bucket-kb", required_argument, NULL, BUCKET},
-                                            {"convolution", required_argument, NULL, CONVOLUTION},
-                                            {"plugin", required_argument, NULL, PLUGIN},
-                                            {"wire", required_argument, NULL, WIRE},
-                                            {"dense", no_argument, NULL, DENSE},
-                                            {"profile", no_argument, NULL, PROFILE},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+static ls_status read_arguments(const ls_rank_args *args, arguments *a, ls_err *err) {
     static const char *const precisions[] = {"float32", "bfloat16"}, *const convolutions[] = {"auto", "direct"};
-    int c;
-    *a = (arguments){.optimizer = "SGD", .loss = "sparse_categorical_crossentropy", .batch = 128, .seconds = 10};
-    a->plugins = ls_xcalloc((size_t)argc + 1, sizeof *a->plugins);
-    optind = 0;
-    while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        switch (c) {
-            case BATCH: LS_TRY(ls_option_int("--batch", optarg, 1, 1 << 24, &a->batch, err)); break;
-            case SECONDS: LS_TRY(ls_option_double("--seconds", optarg, 0.01, 86400, &a->seconds, err)); break;
-            case PRECISION: LS_TRY(ls_option_choice("--precision", optarg, precisions, 2, &a->precision, err)); break;
-            case OPTIMIZER: a->optimizer = optarg; break;
-            case LOSS: a->loss = optarg; break;
-            case LANES: LS_TRY(ls_option_int("--lanes", optarg, 1, 65536, &a->lanes, err)); break;
-            case ACCUMULATE: LS_TRY(ls_option_int("--accumulate", optarg, 1, 65536, &a->accumulate, err)); break;
-            case THREADS: LS_TRY(ls_option_int("--threads", optarg, 1, 1024, &a->threads, err)); break;
-            case BUCKET: LS_TRY(ls_option_int("--bucket-kb", optarg, 1, 1 << 20, &a->bucket_kb, err)); break;
-            case CONVOLUTION:
-                LS_TRY(ls_option_choice("--convolution", optarg, convolutions, 2, &a->convolution, err));
-                break;
-            case PLUGIN: a->plugins[a->n_plugins++] = optarg; break;
-            case WIRE: LS_TRY(ls_option_choice("--wire", optarg, precisions, 2, &a->wire, err)); break;
-            case DENSE: a->dense = true; break;
-            case PROFILE: a->profile = true; break;
-            case 'h': fputs(usage, stdout); exit(0);
-            default: fputs(usage, stderr); return ls_fail(err, LS_EINPUT, "bench: an option is not understood");
+    const char *const *v = args->value;
+    *a = (arguments){.model = args->operand,
+                     .optimizer = v[LS_RANK_ARG_OPTIMIZER] != NULL ? v[LS_RANK_ARG_OPTIMIZER] : "SGD",
+                     .loss = v[LS_RANK_ARG_LOSS] != NULL ? v[LS_RANK_ARG_LOSS] : "sparse_categorical_crossentropy",
+                     .batch = 128,
+                     .seconds = 10,
+                     .dense = v[LS_RANK_ARG_DENSE] != NULL,
+                     .profile = v[LS_RANK_ARG_PROFILE] != NULL};
+    const struct {
+        int arg;
+        const char *option;
+        int64_t max, *out;
+    } numbers[] = {{LS_RANK_ARG_BATCH, "--batch", 1 << 24, &a->batch},
+                   {LS_RANK_ARG_LANES, "--lanes", 65536, &a->lanes},
+                   {LS_RANK_ARG_ACCUMULATE, "--accumulate", 65536, &a->accumulate},
+                   {LS_RANK_ARG_THREADS, "--threads", 1024, &a->threads},
+                   {LS_RANK_ARG_BUCKET_KB, "--bucket-kb", 1 << 20, &a->bucket_kb}};
+    const struct {
+        int arg;
+        const char *option, *const *words;
+        int *out;
+    } choices[] = {{LS_RANK_ARG_PRECISION, "--precision", precisions, &a->precision},
+                   {LS_RANK_ARG_CONVOLUTION, "--convolution", convolutions, &a->convolution},
+                   {LS_RANK_ARG_WIRE, "--wire", precisions, &a->wire}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (v[numbers[i].arg] != NULL) {
+            LS_TRY(ls_option_int(numbers[i].option, v[numbers[i].arg], 1, numbers[i].max, numbers[i].out, err));
         }
     }
-    if (optind != argc - 1) {
-        fputs(usage, stderr);
-        return ls_fail(err, LS_EINPUT, "bench: one model file was expected");
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        if (v[choices[i].arg] != NULL) {
+            LS_TRY(ls_option_choice(choices[i].option, v[choices[i].arg], choices[i].words, 2, choices[i].out, err));
+        }
+    }
+    if (v[LS_RANK_ARG_SECONDS] != NULL) {
+        LS_TRY(ls_option_double("--seconds", v[LS_RANK_ARG_SECONDS], 0.01, 86400, &a->seconds, err));
     }
     if (a->lanes > 0 && a->accumulate > 1) {
         return ls_fail(err, LS_EINPUT,
                        "bench: --lanes %lld and --accumulate %lld: lanes are what a rank accumulates over; give one",
                        (long long)a->lanes, (long long)a->accumulate);
     }
-    a->model = argv[optind];
     return LS_OK;
 }
 
 static ls_status load(const arguments *a, ls_model **model, ls_compile *compile, ls_err *err) {
-    LS_TRY(ls_model_load(model, a->model, NULL, 0, err));
     ls_json_doc doc;
+    LS_TRY(ls_keras_build_model(model, a->model, NULL, 0, err));
     json_t *root = json_pack("{s:s, s:s}", "loss", a->loss, "optimizer", a->optimizer);
     ls_json_wrap(&doc, "bench", root);
     json_decref(root);
@@ -211,31 +185,28 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
     return s;
 }
 
-static ls_status with_plugins(const arguments *a, ls_err *err) {
-    ls_team *team;
+static ls_status with_plugins(ls_team *team, const ls_rank_args *args, ls_err *err) {
+    arguments a;
     ls_json_doc words = {0};
     ls_plugins plugins = {0};
-    LS_TRY(ls_team_create(&team, NULL, NULL, err));
-    ls_status s = ls_plugins_words(a->plugins, a->n_plugins, &words, err);
+    LS_TRY(read_arguments(args, &a, err)); /* all ranks have the same words */
+    ls_status s = ls_plugins_words(args->plugins, args->n_plugins, &words, err);
     bool listed = s == LS_OK;
     s = ls_team_agree(team, listed ? ls_plugins_load(ls_json_root(&words), "", &plugins, err) : s, err);
     if (s == LS_OK) {
-        s = bench(a, team, err);
+        s = bench(&a, team, err);
     }
     ls_plugins_release(&plugins);
     if (listed) {
         ls_json_release(&words);
     }
-    ls_team_finish(team, s);
     return s;
 }
 
 ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
-    arguments a;
-    ls_status s = parse(argc, argv, &a, err);
-    if (s == LS_OK) {
-        s = with_plugins(&a, err);
-    }
-    free(a.plugins);
-    return s;
+    uint32_t takes = LS_RANK_ARG(BATCH) | LS_RANK_ARG(SECONDS) | LS_RANK_ARG(PRECISION) | LS_RANK_ARG(OPTIMIZER) |
+                     LS_RANK_ARG(LOSS) | LS_RANK_ARG(LANES) | LS_RANK_ARG(ACCUMULATE) | LS_RANK_ARG(THREADS) |
+                     LS_RANK_ARG(BUCKET_KB) | LS_RANK_ARG(PLUGIN) | LS_RANK_ARG(CONVOLUTION) | LS_RANK_ARG(WIRE) |
+                     LS_RANK_ARG(DENSE) | LS_RANK_ARG(PROFILE);
+    return ls_rank_main(argc, argv, "the MODEL", takes, with_plugins, err);
 }

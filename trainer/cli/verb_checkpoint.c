@@ -11,15 +11,15 @@
 #include "common/text.h"
 #include "storage/checkpoint_diff.h"
 #include "storage/checkpoint_folder.h"
+#include "trainer/cli/option.h"
 #include "trainer/cli/verbs.h"
 
-static const char usage[] =
-    "usage: lockstep checkpoint show FILE [--json]   what is in it\n"
-    "       lockstep checkpoint digest FILE...       a hash of all weights, moving statistics and optimizer state\n"
-    "       lockstep checkpoint verify FILE...       reads all of it; of a folder, every checkpoint in it\n"
-    "       lockstep checkpoint diff A B             the arrays that differ; exit code 1 when any does\n"
-    "FILE is a checkpoint or a Keras .h5 file, or a run folder (or its checkpoints folder): then its newest good "
-    "one.\n";
+typedef struct {
+    const char *verb; /* "checkpoint show" */
+    bool json;
+    size_t n_files, max_files;
+    const char **files; /* [n_files] */
+} arguments;
 
 /* ---- show ---- */
 
@@ -223,29 +223,13 @@ static void print_json(const content *c) {
     json_decref(out);
 }
 
-static ls_status show(int argc, char **argv, ls_err *err) {
-    const char *path = NULL;
-    bool json = false;
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0) {
-            json = true;
-        } else if (argv[i][0] == '-') {
-            return ls_fail(err, LS_EINPUT, "%s is not an option here; --json is the only one", argv[i]);
-        } else if (path != NULL) {
-            return ls_fail(err, LS_EINPUT, "\"%s\": one FILE was expected, this is a second", argv[i]);
-        } else {
-            path = argv[i];
-        }
-    }
-    if (path == NULL) {
-        return ls_fail(err, LS_EINPUT, "lockstep checkpoint show: a FILE was expected");
-    }
+static ls_status show(const arguments *args, ls_err *err) {
     char *file;
     content c;
-    LS_TRY(ls_checkpoint_resolve(path, &file, err));
+    LS_TRY(ls_checkpoint_resolve(args->files[0], &file, err));
     ls_status s = content_read(&c, file, err);
     if (s == LS_OK) {
-        if (json) {
+        if (args->json) {
             print_json(&c);
         } else {
             print_head(&c);
@@ -317,14 +301,11 @@ static ls_status verify_one(const char *path, ls_err *err) {
     return s;
 }
 
-static ls_status diff(int argc, char **argv, ls_err *err) {
-    if (argc != 2) {
-        return ls_fail(err, LS_EINPUT, "lockstep checkpoint diff: two FILEs were expected, %d given", argc);
-    }
+static ls_status diff(const arguments *args, ls_err *err) {
     ls_checkpoint a, b;
     char *file_a, *file_b;
-    LS_TRY(read_meant(argv[0], &a, &file_a, err));
-    ls_status s = read_meant(argv[1], &b, &file_b, err);
+    LS_TRY(read_meant(args->files[0], &a, &file_a, err));
+    ls_status s = read_meant(args->files[1], &b, &file_b, err);
     if (s == LS_OK) {
         printf("a: %s\nb: %s\n", file_a, file_b);
         s = ls_checkpoint_print_diff(&a, &b, stdout) == 0 ? LS_OK : LS_EDIVERGED;
@@ -336,43 +317,70 @@ static ls_status diff(int argc, char **argv, ls_err *err) {
     return s;
 }
 
-static ls_status each(int argc, char **argv, ls_status (*one)(const char *, ls_err *), ls_err *err) {
-    if (argc == 0) {
-        return ls_fail(err, LS_EINPUT, "lockstep checkpoint: a FILE was expected");
-    }
-    for (int i = 0; i < argc; i++) {
-        LS_TRY(one(argv[i], err));
+static ls_status digest(const arguments *args, ls_err *err) {
+    for (size_t i = 0; i < args->n_files; i++) {
+        LS_TRY(digest_one(args->files[i], err));
     }
     return LS_OK;
 }
 
+static ls_status verify(const arguments *args, ls_err *err) {
+    for (size_t i = 0; i < args->n_files; i++) {
+        LS_TRY(verify_one(args->files[i], err));
+    }
+    return LS_OK;
+}
+
+/* ---- the verb ---- */
+
+static ls_status take_json(void *context, int option, const char *value, ls_err *err) {
+    (void)option, (void)value, (void)err;
+    ((arguments *)context)->json = true;
+    return LS_OK;
+}
+
+static ls_status take_file(void *context, const char *word, ls_err *err) {
+    arguments *a = context;
+    if (a->n_files == a->max_files) {
+        return ls_option_stray(a->verb, word, err);
+    }
+    a->files[a->n_files++] = word;
+    return LS_OK;
+}
+
 ls_status ls_verb_checkpoint(int argc, char **argv, ls_err *err) {
-    static const char *const words[] = {"show", "digest", "verify", "diff"};
-    if (argc < 2 || strcmp(argv[1], "--help") == 0) {
-        fputs(usage, argc < 2 ? stderr : stdout);
-        return argc < 2 ? LS_EINPUT : LS_OK;
+    static const struct {
+        const char *word, *verb;
+        size_t min_files, max_files;
+        uint32_t takes;
+        ls_status (*run)(const arguments *args, ls_err *err);
+    } kinds[] = {{"show", "checkpoint show", 1, 1, LS_TAKES_ALL, show},
+                 {"digest", "checkpoint digest", 1, SIZE_MAX, 0, digest},
+                 {"verify", "checkpoint verify", 1, SIZE_MAX, 0, verify},
+                 {"diff", "checkpoint diff", 2, 2, 0, diff}};
+    enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+    static const ls_option options[] = {{"json", 0, false}};
+    const char *words[N_KINDS], *word = argc > 1 ? argv[1] : "";
+    char hint[LS_HINT_MAX];
+    int k = 0;
+    for (; k < N_KINDS && strcmp(word, kinds[k].word) != 0; k++) {
+        words[k] = kinds[k].word;
     }
-    const char *what = argv[1];
-    argc -= 2;
-    argv += 2;
-    if (strcmp(what, "show") == 0) {
-        return show(argc, argv, err);
+    if (k == N_KINDS) {
+        return ls_option_fail("checkpoint", err, "\"%s\" is not what it can do%s", word,
+                              ls_hint(hint, word, words, N_KINDS, ""));
     }
-    for (int i = 0; i < argc; i++) {
-        if (argv[i][0] == '-') {
-            return ls_fail(err, LS_EINPUT, "%s is not an option of \"lockstep checkpoint %s\"", argv[i], what);
-        }
+    arguments args = {.verb = kinds[k].verb, .max_files = kinds[k].max_files};
+    args.files = ls_xcalloc((size_t)argc, sizeof *args.files);
+    const ls_option_table table = {kinds[k].verb, options, 1, kinds[k].takes};
+    ls_status s = ls_options_read(&table, argc - 1, argv + 1, take_json, take_file, &args, err);
+    if (s == LS_OK && args.n_files < kinds[k].min_files) {
+        s = ls_option_fail(args.verb, err, "%s",
+                           args.n_files == 0 ? "a FILE is missing" : "the second FILE is missing");
     }
-    if (strcmp(what, "digest") == 0) {
-        return each(argc, argv, digest_one, err);
+    if (s == LS_OK) {
+        s = kinds[k].run(&args, err);
     }
-    if (strcmp(what, "verify") == 0) {
-        return each(argc, argv, verify_one, err);
-    }
-    if (strcmp(what, "diff") == 0) {
-        return diff(argc, argv, err);
-    }
-    const char *near = ls_nearest(what, words, sizeof words / sizeof words[0]);
-    return ls_fail(err, LS_EINPUT, "lockstep checkpoint %s: show, digest, verify or diff was expected%s%s%s", what,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    free(args.files);
+    return s;
 }

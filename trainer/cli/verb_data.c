@@ -1,6 +1,4 @@
 /* lockstep data import | info: makes data sets from other files, and tells what is in one. */
-#include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,27 +10,10 @@
 #include "common/text.h"
 #include "storage/dataset.h"
 #include "storage/import.h"
+#include "trainer/cli/option.h"
 #include "trainer/cli/verbs.h"
 
-static const char usage[] =
-    "usage: lockstep data import idx OUT.h5 FOLDER|FILE... [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
-    "       lockstep data import csv OUT.h5 FILE.csv[.gz] [--label last|none|COLUMN] [--shape H,W,C]\n"
-    "                [--scale NUMBER] [--test ROWS] [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
-    "       lockstep data import text OUT.h5 FILE.txt [--window N] [--stride N] [--vocabulary FILE] [--test WINDOWS]\n"
-    "                [--gzip 0..9] [--source TEXT] [--licence TEXT]\n"
-    "       lockstep data info FILE.h5[:/SPLIT] [--json]\n";
-
 /* ---- arguments ---- */
-
-static ls_status parse_int(const char *option, const char *text, long min, long max, long *out, ls_err *err) {
-    char *end;
-    errno = 0;
-    *out = strtol(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || *out < min || *out > max) {
-        return ls_fail(err, LS_EINPUT, "--%s %s: a whole number from %ld to %ld was expected", option, text, min, max);
-    }
-    return LS_OK;
-}
 
 static ls_status parse_scale(const char *text, double *scale, ls_err *err) {
     char *end;
@@ -49,123 +30,93 @@ static ls_status parse_scale(const char *text, double *scale, ls_err *err) {
 }
 
 static ls_status parse_shape(const char *text, ls_import_csv_options *options, ls_err *err) {
-    const char *at = text;
-    for (options->rank = 0; options->rank < LS_H5_RANK_MAX - 1;) {
-        char *end;
-        long length = strtol(at, &end, 10);
-        if (end == at || length < 1 || (*end != ',' && *end != '\0')) {
-            break;
-        }
-        options->shape[options->rank++] = (uint64_t)length;
-        if (*end == '\0') {
-            return LS_OK;
-        }
-        at = end + 1;
+    int64_t lengths[LS_H5_RANK_MAX - 1];
+    LS_TRY(ls_option_lengths("--shape", text, LS_H5_RANK_MAX - 1, lengths, &options->rank, err));
+    for (int i = 0; i < options->rank; i++) {
+        options->shape[i] = (uint64_t)lengths[i];
     }
-    return ls_fail(err, LS_EINPUT,
-                   "--shape %s: 1 to %d lengths of 1 and more with commas between them were expected, such "
-                   "as 8,8,1",
-                   text, LS_H5_RANK_MAX - 1);
+    return LS_OK;
 }
 
 static ls_status parse_label(const char *text, int *label, ls_err *err) {
-    long column;
+    int64_t column;
     if (strcmp(text, "last") == 0 || strcmp(text, "none") == 0) {
         *label = text[0] == 'l' ? LS_CSV_LABEL_LAST : LS_CSV_LABEL_NONE;
         return LS_OK;
     }
-    if (parse_int("label", text, 1, INT32_MAX, &column, NULL) != LS_OK) {
+    if (ls_option_int("--label", text, 1, INT32_MAX, &column, NULL) != LS_OK) {
         return ls_fail(err, LS_EINPUT, "--label %s: last, none or a column counted from 1 was expected", text);
     }
     *label = (int)column - 1;
     return LS_OK;
 }
 
+/* name, word, whether it takes a value */
+#define OPTION_LIST(X)             \
+    X(GZIP, "gzip", 1)             \
+    X(SOURCE, "source", 1)         \
+    X(LICENCE, "licence", 1)       \
+    X(LABEL, "label", 1)           \
+    X(SHAPE, "shape", 1)           \
+    X(SCALE, "scale", 1)           \
+    X(WINDOW, "window", 1)         \
+    X(STRIDE, "stride", 1)         \
+    X(VOCABULARY, "vocabulary", 1) \
+    X(TEST, "test", 1)             \
+    X(JSON, "json", 0)
+
 enum {
-    OPTION_GZIP = 256,
-    OPTION_SOURCE,
-    OPTION_LICENCE,
-    OPTION_LABEL,
-    OPTION_SHAPE,
-    OPTION_SCALE,
-    OPTION_WINDOW,
-    OPTION_STRIDE,
-    OPTION_VOCABULARY,
-    OPTION_TEST,
-    OPTION_JSON
+#define X(name, word, value) OPTION_##name,
+    OPTION_LIST(X)
+#undef X
+        N_OPTIONS
 };
+static const ls_option known_options[N_OPTIONS] = {
+#define X(name, word, value) {word, 0, value},
+    OPTION_LIST(X)
+#undef X
+};
+#define TAKES(name) (UINT32_C(1) << OPTION_##name)
+#define TAKES_ALWAYS (TAKES(GZIP) | TAKES(SOURCE) | TAKES(LICENCE))
 
-static const struct option common_options[] = {{"gzip", required_argument, NULL, OPTION_GZIP},
-                                               {"source", required_argument, NULL, OPTION_SOURCE},
-                                               {"licence", required_argument, NULL, OPTION_LICENCE},
-                                               {NULL, 0, NULL, 0}};
-static const struct option csv_options[] = {
-    {"gzip", required_argument, NULL, OPTION_GZIP},       {"source", required_argument, NULL, OPTION_SOURCE},
-    {"licence", required_argument, NULL, OPTION_LICENCE}, {"label", required_argument, NULL, OPTION_LABEL},
-    {"shape", required_argument, NULL, OPTION_SHAPE},     {"scale", required_argument, NULL, OPTION_SCALE},
-    {"test", required_argument, NULL, OPTION_TEST},       {NULL, 0, NULL, 0}};
-static const struct option text_options[] = {
-    {"gzip", required_argument, NULL, OPTION_GZIP},       {"source", required_argument, NULL, OPTION_SOURCE},
-    {"licence", required_argument, NULL, OPTION_LICENCE}, {"window", required_argument, NULL, OPTION_WINDOW},
-    {"stride", required_argument, NULL, OPTION_STRIDE},   {"vocabulary", required_argument, NULL, OPTION_VOCABULARY},
-    {"test", required_argument, NULL, OPTION_TEST},       {NULL, 0, NULL, 0}};
-static const struct option info_options[] = {{"json", no_argument, NULL, OPTION_JSON}, {NULL, 0, NULL, 0}};
-
-/* getopt_long without its own printing; -1 at the end, '?' after writing the sentence. */
-static int next_option(int argc, char **argv, const struct option *options, ls_err *err) {
-    opterr = 0;
-    int at = optind ? optind : 1, code = getopt_long(argc, argv, ":", options, NULL);
-    if (code == ':') {
-        ls_status s = ls_fail(err, LS_EINPUT, "%s needs a value after it", argv[optind - 1]);
-        (void)s;
-        return '?';
-    }
-    if (code == '?') {
-        const char *words[16], *wrong = argv[optind > at ? optind - 1 : at];
-        size_t n = 0;
-        for (; options[n].name != NULL; n++) {
-            words[n] = options[n].name;
-        }
-        const char *near = ls_nearest(wrong + strspn(wrong, "-"), words, n);
-        ls_status s = ls_fail(err, LS_EINPUT, "%s is not an option here%s%s%s", wrong, near ? "; did you mean --" : "",
-                              near ? near : "", near ? "?" : "; \"lockstep data\" lists them");
-        (void)s;
-    }
-    return code;
-}
-
-/* What the importers take besides; each reads its own. */
+/* What import and info take; each reads its own. */
 typedef struct {
     ls_import_csv_options csv; /* common and n_test are all importers' */
-    long window, stride;       /* stride 0: as window */
+    int64_t window, stride;    /* stride 0: as window */
     const char *vocabulary;
-} import_options;
+    bool json;
+    size_t n_files;
+    char **files; /* [n_files], room for all of argv */
+} arguments;
 
-static ls_status parse_import(int argc, char **argv, const struct option *known, import_options *all, ls_err *err) {
-    long number;
-    ls_import_csv_options *options = &all->csv;
-    optind = 0;
-    for (int code; (code = next_option(argc, argv, known, err)) != -1;) {
-        switch (code) {
-            case OPTION_GZIP:
-                LS_TRY(parse_int("gzip", optarg, 0, 9, &number, err));
-                options->common.gzip = (int)number;
-                break;
-            case OPTION_SOURCE: options->common.source = optarg; break;
-            case OPTION_LICENCE: options->common.licence = optarg; break;
-            case OPTION_LABEL: LS_TRY(parse_label(optarg, &options->label, err)); break;
-            case OPTION_SHAPE: LS_TRY(parse_shape(optarg, options, err)); break;
-            case OPTION_SCALE: LS_TRY(parse_scale(optarg, &options->scale, err)); break;
-            case OPTION_WINDOW: LS_TRY(parse_int("window", optarg, 1, 1 << 24, &all->window, err)); break;
-            case OPTION_STRIDE: LS_TRY(parse_int("stride", optarg, 1, 1 << 24, &all->stride, err)); break;
-            case OPTION_VOCABULARY: all->vocabulary = optarg; break;
-            case OPTION_TEST:
-                LS_TRY(parse_int("test", optarg, 0, INT64_MAX, &number, err));
-                options->n_test = (uint64_t)number;
-                break;
-            default: return LS_EINPUT;
-        }
+static ls_status take_option(void *context, int option, const char *value, ls_err *err) {
+    arguments *a = context;
+    int64_t number = 0;
+    switch (option) {
+        case OPTION_GZIP:
+            LS_TRY(ls_option_int("--gzip", value, 0, 9, &number, err));
+            a->csv.common.gzip = (int)number;
+            return LS_OK;
+        case OPTION_SOURCE: a->csv.common.source = value; return LS_OK;
+        case OPTION_LICENCE: a->csv.common.licence = value; return LS_OK;
+        case OPTION_LABEL: return parse_label(value, &a->csv.label, err);
+        case OPTION_SHAPE: return parse_shape(value, &a->csv, err);
+        case OPTION_SCALE: return parse_scale(value, &a->csv.scale, err);
+        case OPTION_WINDOW: return ls_option_int("--window", value, 1, 1 << 24, &a->window, err);
+        case OPTION_STRIDE: return ls_option_int("--stride", value, 1, 1 << 24, &a->stride, err);
+        case OPTION_VOCABULARY: a->vocabulary = value; return LS_OK;
+        case OPTION_TEST:
+            LS_TRY(ls_option_int("--test", value, 0, INT64_MAX, &number, err));
+            a->csv.n_test = (uint64_t)number;
+            return LS_OK;
+        default: a->json = true; return LS_OK;
     }
+}
+
+static ls_status take_file(void *context, const char *word, ls_err *err) {
+    (void)err;
+    arguments *a = context;
+    a->files[a->n_files++] = (char *)word;
     return LS_OK;
 }
 
@@ -336,21 +287,10 @@ static ls_status tell_file(const char *path, const char *split, json_t *json, ls
     return s;
 }
 
-static ls_status run_info(int argc, char **argv, ls_err *err) {
-    bool as_json = false;
-    optind = 0;
-    for (int code; (code = next_option(argc, argv, info_options, err)) != -1;) {
-        if (code != OPTION_JSON) {
-            return LS_EINPUT;
-        }
-        as_json = true;
-    }
-    if (argc - optind != 1) {
-        return ls_fail(err, LS_EINPUT, "data info takes one FILE.h5 or FILE.h5:/SPLIT");
-    }
+static ls_status info(const arguments *a, ls_err *err) {
     char *path, *split;
-    ls_dataset_split_name(argv[optind], &path, &split);
-    json_t *json = as_json ? json_pack("{s:s}", "file", path) : NULL;
+    ls_dataset_split_name(a->files[0], &path, &split);
+    json_t *json = a->json ? json_pack("{s:s}", "file", path) : NULL;
     ls_status s = tell_file(path, split, json, err);
     if (s == LS_OK && json != NULL) {
         json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
@@ -364,66 +304,74 @@ static ls_status run_info(int argc, char **argv, ls_err *err) {
 
 /* ---- the verb ---- */
 
-static ls_status import_idx(char *const *files, size_t n, const import_options *o, ls_err *err) {
-    return ls_import_idx(files[0], (const char *const *)(files + 1), n - 1, &o->csv.common, err);
+static ls_status import_idx(const arguments *a, ls_err *err) {
+    return ls_import_idx(a->files[0], (const char *const *)(a->files + 1), a->n_files - 1, &a->csv.common, err);
 }
 
-static ls_status import_csv(char *const *files, size_t n, const import_options *o, ls_err *err) {
-    (void)n;
-    return ls_import_csv(files[0], files[1], &o->csv, err);
+static ls_status import_csv(const arguments *a, ls_err *err) {
+    return ls_import_csv(a->files[0], a->files[1], &a->csv, err);
 }
 
-static ls_status import_text(char *const *files, size_t n, const import_options *o, ls_err *err) {
-    (void)n;
-    const ls_import_text_options options = {.common = o->csv.common,
-                                            .window = (uint64_t)o->window,
-                                            .stride = (uint64_t)(o->stride > 0 ? o->stride : o->window),
-                                            .n_test = o->csv.n_test,
-                                            .vocabulary = o->vocabulary};
-    return ls_import_text(files[0], files[1], &options, err);
+static ls_status import_text(const arguments *a, ls_err *err) {
+    const ls_import_text_options options = {.common = a->csv.common,
+                                            .window = (uint64_t)a->window,
+                                            .stride = (uint64_t)(a->stride > 0 ? a->stride : a->window),
+                                            .n_test = a->csv.n_test,
+                                            .vocabulary = a->vocabulary};
+    return ls_import_text(a->files[0], a->files[1], &options, err);
 }
 
-static const struct {
-    const char *word, *inputs;
-    bool many;
-    const struct option *options;
-    ls_status (*run)(char *const *files, size_t n, const import_options *o, ls_err *err);
-} formats[] = {{"idx", "a folder or files", true, common_options, import_idx},
-               {"csv", "one FILE.csv", false, csv_options, import_csv},
-               {"text", "one FILE.txt", false, text_options, import_text}};
+static const struct kind {
+    const char *verb; /* as it is written */
+    const char *operands;
+    size_t min_files, max_files;
+    uint32_t takes;
+    ls_status (*run)(const arguments *a, ls_err *err);
+} kinds[] = {
+    {"data import idx", "OUT.h5 and then a folder or files", 2, SIZE_MAX, TAKES_ALWAYS, import_idx},
+    {"data import csv", "OUT.h5 and then one FILE.csv", 2, 2,
+     TAKES_ALWAYS | TAKES(LABEL) | TAKES(SHAPE) | TAKES(SCALE) | TAKES(TEST), import_csv},
+    {"data import text", "OUT.h5 and then one FILE.txt", 2, 2,
+     TAKES_ALWAYS | TAKES(WINDOW) | TAKES(STRIDE) | TAKES(VOCABULARY) | TAKES(TEST), import_text},
+    {"data info", "one FILE.h5 or FILE.h5:/SPLIT", 1, 1, TAKES(JSON), info},
+};
 
-static ls_status run_import(int argc, char **argv, ls_err *err) {
-    size_t f = 0, n_formats = sizeof formats / sizeof formats[0];
-    while (f < n_formats && (argc < 2 || strcmp(argv[1], formats[f].word) != 0)) {
-        f++;
+static ls_status find_kind(int argc, char **argv, const struct kind **out, ls_err *err) {
+    const char *what = argc > 1 ? argv[1] : "", *format = argc > 2 ? argv[2] : "";
+    char verb[64];
+    if (strcmp(what, "import") == 0) {
+        snprintf(verb, sizeof verb, "data import %s", format);
+    } else {
+        snprintf(verb, sizeof verb, "data %s", what);
     }
-    if (f == n_formats) {
-        return ls_fail(err, LS_EINPUT, "data import: \"%s\" is not a format; there are idx, csv and text",
-                       argc > 1 ? argv[1] : "");
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        if (strcmp(verb, kinds[k].verb) == 0) {
+            *out = &kinds[k];
+            return LS_OK;
+        }
     }
-    import_options options = {.csv = {.label = LS_CSV_LABEL_LAST}, .window = 64};
-    LS_TRY(parse_import(argc - 1, argv + 1, formats[f].options, &options, err));
-    char **rest = argv + 1 + optind;
-    int n = argc - 1 - optind;
-    if (n < 2 || (!formats[f].many && n != 2)) {
-        return ls_fail(err, LS_EINPUT, "data import %s takes OUT.h5 and then %s", argv[1], formats[f].inputs);
-    }
-    LS_TRY(formats[f].run(rest, (size_t)n, &options, err));
-    return tell_file(rest[0], NULL, NULL, err);
+    return strcmp(what, "import") == 0
+               ? ls_option_fail("data import", err, "\"%s\" is not a format; there are idx, csv and text", format)
+               : ls_option_fail("data", err, "\"%s\" is not something data can do; there are import and info", what);
 }
 
 ls_status ls_verb_data(int argc, char **argv, ls_err *err) {
-    if (argc > 1 && strcmp(argv[1], "import") == 0) {
-        return run_import(argc - 1, argv + 1, err);
+    const struct kind *k = NULL;
+    LS_TRY(find_kind(argc, argv, &k, err));
+    int n_words = k->run == info ? 1 : 2;
+    arguments a = {.csv = {.label = LS_CSV_LABEL_LAST}, .window = 64};
+    a.files = ls_xcalloc((size_t)argc, sizeof *a.files);
+    const ls_option_table table = {k->verb, known_options, N_OPTIONS, k->takes};
+    ls_status s = ls_options_read(&table, argc - n_words, argv + n_words, take_option, take_file, &a, err);
+    if (s == LS_OK && (a.n_files < k->min_files || a.n_files > k->max_files)) {
+        s = ls_option_fail(k->verb, err, "it takes %s", k->operands);
     }
-    if (argc > 1 && strcmp(argv[1], "info") == 0) {
-        return run_info(argc - 1, argv + 1, err);
+    if (s == LS_OK) {
+        s = k->run(&a, err);
     }
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
-        fputs(usage, stdout);
-        return LS_OK;
+    if (s == LS_OK && k->run != info) {
+        s = tell_file(a.files[0], NULL, NULL, err);
     }
-    fputs(usage, stderr);
-    return argc > 1 ? ls_fail(err, LS_EINPUT, "\"%s\" is not something data can do; there are import and info", argv[1])
-                    : ls_fail(err, LS_EINPUT, "data needs to be told what to do: import or info");
+    free(a.files);
+    return s;
 }

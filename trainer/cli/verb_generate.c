@@ -1,29 +1,12 @@
 /* lockstep generate CHECKPOINT|RUN --seed-text TEXT */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "trainer/cli/option.h"
 #include "trainer/cli/rank_args.h"
 #include "trainer/cli/verbs.h"
 #include "trainer/fit/generate.h"
-
-static const char usage[] =
-    "usage: lockstep generate CHECKPOINT|RUN --seed-text TEXT [--length N] [--temperature T] [--seed N]\n"
-    "                         [--vocabulary FILE] [--stateful] [--plugin FILE.so]...";
-
-static ls_status read_count(const char *option, const char *text, int64_t *out, ls_err *err) {
-    char *end;
-    if (text == NULL) {
-        return LS_OK;
-    }
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    return *text != '\0' && *end == '\0' && errno == 0 && *out >= 0
-               ? LS_OK
-               : ls_fail(err, LS_EINPUT, "--%s %s: expected a whole number from 0", option, text);
-}
 
 static ls_status read_temperature(const char *text, double *out, ls_err *err) {
     char *end;
@@ -48,19 +31,23 @@ static void put(void *context, const char *text, size_t n_bytes) {
 static ls_status generate(ls_team *team, const ls_rank_args *args, ls_err *err) {
     int64_t length = 400, seed = 1;
     ls_generate_request r = {.checkpoint = args->operand,
-                             .vocabulary = args->value[LS_ARG_VOCABULARY],
-                             .seed_text = args->value[LS_ARG_SEED_TEXT],
+                             .vocabulary = args->value[LS_RANK_ARG_VOCABULARY],
+                             .seed_text = args->value[LS_RANK_ARG_SEED_TEXT],
                              .plugins = args->plugins,
                              .n_plugins = args->n_plugins,
                              .temperature = 1,
-                             .stateful = args->value[LS_ARG_STATEFUL] != NULL,
+                             .stateful = args->value[LS_RANK_ARG_STATEFUL] != NULL,
                              .put = put,
                              .context = stdout};
-    LS_TRY(read_count("length", args->value[LS_ARG_LENGTH], &length, err));
-    LS_TRY(read_count("seed", args->value[LS_ARG_SEED], &seed, err));
-    LS_TRY(read_temperature(args->value[LS_ARG_TEMPERATURE], &r.temperature, err));
+    if (args->value[LS_RANK_ARG_LENGTH] != NULL) {
+        LS_TRY(ls_option_int("--length", args->value[LS_RANK_ARG_LENGTH], 0, INT64_MAX, &length, err));
+    }
+    if (args->value[LS_RANK_ARG_SEED] != NULL) {
+        LS_TRY(ls_option_int("--seed", args->value[LS_RANK_ARG_SEED], 0, INT64_MAX, &seed, err));
+    }
+    LS_TRY(read_temperature(args->value[LS_RANK_ARG_TEMPERATURE], &r.temperature, err));
     if (r.seed_text == NULL) {
-        return ls_fail(err, LS_EINPUT, "--seed-text TEXT is missing: what the text begins with; %s", usage);
+        return ls_option_fail(args->verb, err, "--seed-text TEXT is missing, what the text begins with");
     }
     r.length = length;
     r.seed = (uint64_t)seed;
@@ -70,7 +57,7 @@ static ls_status generate(ls_team *team, const ls_rank_args *args, ls_err *err) 
 }
 
 ls_status ls_verb_generate(int argc, char **argv, ls_err *err) {
-    unsigned takes = LS_ARG(SEED_TEXT) | LS_ARG(LENGTH) | LS_ARG(TEMPERATURE) | LS_ARG(SEED) | LS_ARG(VOCABULARY) |
-                     LS_ARG(STATEFUL) | LS_ARG(PLUGIN);
-    return ls_rank_main(argc, argv, usage, takes, generate, err);
+    uint32_t takes = LS_RANK_ARG(SEED_TEXT) | LS_RANK_ARG(LENGTH) | LS_RANK_ARG(TEMPERATURE) | LS_RANK_ARG(SEED) |
+                     LS_RANK_ARG(VOCABULARY) | LS_RANK_ARG(STATEFUL) | LS_RANK_ARG(PLUGIN);
+    return ls_rank_main(argc, argv, "the CHECKPOINT or RUN", takes, generate, err);
 }

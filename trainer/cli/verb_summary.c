@@ -1,6 +1,5 @@
 /* lockstep summary MODEL: the table that Keras's model.summary() prints, from a Keras JSON file or a Keras HDF5 file.
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,39 +14,46 @@
 #include "worker/layers/layer.h"
 #include "worker/plugin/plugin.h"
 
-static const char usage[] =
-    "usage: lockstep summary MODEL.json|FILE.h5 [--input-shape 28,28,1]... [--plan SAMPLES] [--plugin FILE.so]...\n";
-
 enum { MAX_INPUTS = 16, MAX_PLUGINS = 16, N_COLUMNS = 4, CELL = 160 };
 
 /* ---- arguments ---- */
 
-static ls_status parse_shape(const char *text, ls_shape *out, ls_err *err) {
-    const char *at = text;
-    for (out->rank = 0; out->rank < LS_MAX_RANK;) {
-        char *end;
-        long length = strtol(at, &end, 10);
-        if (end == at || length < 1 || length > INT32_MAX || (*end != ',' && *end != '\0')) {
-            break;
-        }
-        out->dim[out->rank++] = length;
-        if (*end == '\0') {
-            return LS_OK;
-        }
-        at = end + 1;
+enum { OPTION_SHAPE, OPTION_PLAN, OPTION_PLUGIN, N_OPTIONS };
+static const ls_option options[N_OPTIONS] = {{"input-shape", 0, true}, {"plan", 0, true}, {"plugin", 0, true}};
+
+typedef struct {
+    const char *model;
+    int n_shapes;
+    ls_shape shapes[MAX_INPUTS];
+    size_t n_plugins;
+    char *plugins[MAX_PLUGINS];
+    int64_t plan;
+} arguments;
+
+static ls_status take_option(void *context, int option, const char *value, ls_err *err) {
+    arguments *a = context;
+    if (option == OPTION_PLAN) {
+        return ls_option_int("--plan", value, 1, 1 << 20, &a->plan, err);
     }
-    return ls_fail(err, LS_EINPUT,
-                   "--input-shape %s: 1 to %d lengths of 1 and more with commas between them were expected, such as "
-                   "28,28,1",
-                   text, LS_MAX_RANK);
+    if (option == OPTION_PLUGIN && a->n_plugins < MAX_PLUGINS) {
+        a->plugins[a->n_plugins++] = (char *)value;
+        return LS_OK;
+    }
+    if (option == OPTION_SHAPE && a->n_shapes < MAX_INPUTS) {
+        ls_shape *s = &a->shapes[a->n_shapes++];
+        return ls_option_lengths("--input-shape", value, LS_MAX_RANK, s->dim, &s->rank, err);
+    }
+    return ls_option_fail("summary", err, "--%s %s: it is given more than %d times", options[option].word, value,
+                          option == OPTION_PLUGIN ? MAX_PLUGINS : MAX_INPUTS);
 }
 
-/* ---- reading ---- */
-
-static ls_status load(const char *path, const ls_shape *shapes, int n, ls_model **out, ls_err *err) {
-    ls_json_doc doc;
-    LS_TRY(ls_keras_load_model(&doc, path, err));
-    return ls_model_build(out, &doc, shapes, n, err);
+static ls_status take_operand(void *context, const char *word, ls_err *err) {
+    arguments *a = context;
+    if (a->model != NULL) {
+        return ls_option_stray("summary", word, err);
+    }
+    a->model = word;
+    return LS_OK;
 }
 
 /* ---- the table ---- */
@@ -166,7 +172,7 @@ static void print_summary(const ls_model *m) {
 
 static ls_status summarise(const char *path, const ls_shape *shapes, int n, int64_t plan, ls_err *err) {
     ls_model *m = NULL;
-    LS_TRY(load(path, shapes, n, &m, err));
+    LS_TRY(ls_keras_build_model(&m, path, shapes, n, err));
     print_summary(m);
     ls_status status = plan > 0 ? ls_summary_print_plan(m, plan, err) : LS_OK;
     ls_model_destroy(m);
@@ -174,48 +180,18 @@ static ls_status summarise(const char *path, const ls_shape *shapes, int n, int6
 }
 
 ls_status ls_verb_summary(int argc, char **argv, ls_err *err) {
-    static const struct option options[] = {{"input-shape", required_argument, NULL, 's'},
-                                            {"plan", required_argument, NULL, 'p'},
-                                            {"plugin", required_argument, NULL, 'x'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    ls_shape shapes[MAX_INPUTS];
-    char *words[MAX_PLUGINS];
-    size_t n_words = 0;
-    int n = 0, c;
-    int64_t plan = 0;
-    opterr = 0;
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(usage, stdout);
-            return LS_OK;
-        }
-        if (c == 'p') {
-            LS_TRY(ls_option_int("--plan", optarg, 1, 1 << 20, &plan, err));
-            continue;
-        }
-        if (c == 'x' && n_words < MAX_PLUGINS) {
-            words[n_words++] = optarg;
-            continue;
-        }
-        if (c != 's') {
-            return ls_fail(err, LS_EINPUT, "summary does not know \"%s\", or a value is missing; %.*s",
-                           argv[optind - 1], (int)strlen(usage) - 1, usage);
-        }
-        if (n == MAX_INPUTS) {
-            return ls_fail(err, LS_EINPUT, "summary takes --input-shape up to %d times", MAX_INPUTS);
-        }
-        LS_TRY(parse_shape(optarg, &shapes[n++], err));
-    }
-    if (argc - optind != 1) {
-        return ls_fail(err, LS_EINPUT, "summary takes one model; %.*s", (int)strlen(usage) - 1, usage);
-    }
+    arguments a = {0};
     ls_json_doc list = {0};
     ls_plugins plugins = {0};
-    LS_TRY(ls_plugins_words(words, n_words, &list, err));
+    const ls_option_table known = {"summary", options, N_OPTIONS, LS_TAKES_ALL};
+    LS_TRY(ls_options_read(&known, argc, argv, take_option, take_operand, &a, err));
+    if (a.model == NULL) {
+        return ls_option_fail("summary", err, "the MODEL is missing");
+    }
+    LS_TRY(ls_plugins_words(a.plugins, a.n_plugins, &list, err));
     ls_status status = ls_plugins_load(ls_json_root(&list), "", &plugins, err);
     if (status == LS_OK) {
-        status = summarise(argv[optind], n > 0 ? shapes : NULL, n, plan, err);
+        status = summarise(a.model, a.n_shapes > 0 ? a.shapes : NULL, a.n_shapes, a.plan, err);
     }
     ls_plugins_release(&plugins);
     ls_json_release(&list);

@@ -9,19 +9,15 @@
 #include "trainer/fit/fit.h"
 #include "worker/reduce/team.h"
 
-static const char usage[] =
-    "usage: lockstep train JOB [--run-dir DIR] [--resume] [--set KEY=VALUE]... [--quiet] [--control SOCKET] "
-    "[--trace FILE]";
-
 static ls_status train(ls_team *team, const ls_rank_args *args, ls_err *err) {
     ls_fit_request request = {.job_path = args->operand,
                               .sets = args->sets,
                               .n_sets = args->n_sets,
-                              .run_dir = args->value[LS_ARG_RUN_DIR],
-                              .resume = args->value[LS_ARG_RESUME] != NULL,
-                              .quiet = args->value[LS_ARG_QUIET] != NULL,
-                              .control = args->value[LS_ARG_CONTROL],
-                              .trace = args->value[LS_ARG_TRACE]};
+                              .run_dir = args->value[LS_RANK_ARG_RUN_DIR],
+                              .resume = args->value[LS_RANK_ARG_RESUME] != NULL,
+                              .quiet = args->value[LS_RANK_ARG_QUIET] != NULL,
+                              .control = args->value[LS_RANK_ARG_CONTROL],
+                              .trace = args->value[LS_RANK_ARG_TRACE]};
     if (request.control == NULL) {
         request.control = getenv("LOCKSTEP_CONTROL");
     }
@@ -35,7 +31,8 @@ static ls_status train(ls_team *team, const ls_rank_args *args, ls_err *err) {
 }
 
 ls_status ls_verb_train(int argc, char **argv, ls_err *err) {
-    return ls_rank_main(argc, argv, usage,
-                        LS_ARG(RUN_DIR) | LS_ARG(RESUME) | LS_ARG(SET) | LS_ARG(QUIET) | LS_ARG(CONTROL) | LS_ARG(TRACE),
+    return ls_rank_main(argc, argv, "the JOB file",
+                        LS_RANK_ARG(RUN_DIR) | LS_RANK_ARG(RESUME) | LS_RANK_ARG(SET) | LS_RANK_ARG(QUIET) |
+                            LS_RANK_ARG(CONTROL) | LS_RANK_ARG(TRACE),
                         train, err);
 }

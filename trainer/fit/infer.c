@@ -13,25 +13,6 @@
 #include "trainer/fit/fit_private.h"
 #include "trainer/fit/keras_file.h"
 
-enum { DEFAULT_BATCH = 256 };
-
-ls_status ls_infer_request_read(ls_infer_request *out, const char *checkpoint, const char *data, const char *batch,
-                                ls_err *err) {
-    *out = (ls_infer_request){.checkpoint = checkpoint, .data = data, .batch = DEFAULT_BATCH};
-    if (data == NULL) {
-        return ls_fail(err, LS_EINPUT, "--data is missing: a data set such as mnist.h5:/test");
-    }
-    if (batch != NULL) {
-        char *end;
-        errno = 0;
-        out->batch = strtoll(batch, &end, 10);
-        if (*batch == '\0' || *end != '\0' || errno != 0 || out->batch < 1 || out->batch > 1 << 30) {
-            return ls_fail(err, LS_EINPUT, "--batch %s: expected a whole number from 1", batch);
-        }
-    }
-    return LS_OK;
-}
-
 /* ---- the checkpoint: rank 0 reads, the others are told its texts ---- */
 
 /* Rank 0's text or NULL to all. */

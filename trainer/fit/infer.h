@@ -25,10 +25,6 @@ typedef struct ls_infer_request {
     size_t n_plugins;
 } ls_infer_request;
 
-/* From command-line words; batch NULL: 256. LS_EINPUT. */
-ls_status ls_infer_request_read(ls_infer_request *out, const char *checkpoint, const char *data, const char *batch,
-                                ls_err *err) LS_MUST_CHECK;
-
 /* Collective. Loss and metrics over every sample of the data exactly once, the same on all ranks; the tables of those
  * that are tables too. *tables is released by the caller, after a failure as well. */
 ls_status ls_infer_evaluate(struct ls_team *team, const ls_infer_request *request, ls_logs *logs, ls_tables *tables,

@@ -48,6 +48,13 @@ static ls_status find_file(const char *path, char **file, ls_err *err) {
     return ls_checkpoint_resolve(path, file, err);
 }
 
+ls_status ls_keras_build_model(ls_model **out, const char *path, const ls_shape *input_shapes, int n_shapes,
+                               ls_err *err) {
+    ls_json_doc doc;
+    LS_TRY(ls_keras_load_model(&doc, path, err));
+    return ls_model_build(out, &doc, input_shapes, n_shapes, err);
+}
+
 ls_status ls_keras_read(const char *path, ls_checkpoint *out, char **file, ls_err *err) {
     LS_TRY(find_file(path, file, err));
     LS_TRY(ls_checkpoint_read(*file, out, err));

@@ -14,6 +14,10 @@ bool ls_keras_is_hdf5(const char *path);
 /* The model's configuration: of a JSON file, or model_config of an HDF5 file. LS_EINPUT: neither, or weights only. */
 ls_status ls_keras_load_model(ls_json_doc *doc, const char *path, ls_err *err) LS_MUST_CHECK;
 
+/* The same, built (ls_model_build). */
+ls_status ls_keras_build_model(ls_model **out, const char *path, const ls_shape *input_shapes, int n_shapes,
+                               ls_err *err) LS_MUST_CHECK;
+
 /* A whole model: of a file, or of a run folder its final.h5, else its newest checkpoint. *file is the path, freed by
  * the caller, and may be set on failure. LS_EINPUT: weights only. */
 ls_status ls_keras_read(const char *path, ls_checkpoint *out, char **file, ls_err *err) LS_MUST_CHECK;

@@ -198,12 +198,6 @@ ls_status ls_model_build(ls_model **out, ls_json_doc *doc, const ls_shape *input
     return LS_OK;
 }
 
-ls_status ls_model_load(ls_model **out, const char *path, const ls_shape *input_shapes, int n_shapes, ls_err *err) {
-    ls_json_doc doc;
-    LS_TRY(ls_json_load(&doc, path, err));
-    return ls_model_build(out, &doc, input_shapes, n_shapes, err);
-}
-
 int64_t ls_layer_count_params(const ls_layer *layer, bool trainable_only) {
     int64_t n = 0;
     for (int i = 0; i < layer->n_weights; i++) {

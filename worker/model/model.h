@@ -170,9 +170,6 @@ typedef struct ls_model {
  */
 ls_status ls_model_build(ls_model **out, ls_json_doc *doc, const ls_shape *input_shapes, int n_shapes,
                          ls_err *err) LS_MUST_CHECK;
-/* The same from a file: .json, or an HDF5 file that has model_config is the caller's to read. */
-ls_status ls_model_load(ls_model **out, const char *path, const ls_shape *input_shapes, int n_shapes,
-                        ls_err *err) LS_MUST_CHECK;
 void ls_model_destroy(ls_model *model);
 
 /* Elements of all weights of a layer and of what is nested in it; of the trainable ones alone when trainable_only. */

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "trainer/fit/job.h"
+#include "trainer/fit/keras_file.h"
 #include "worker/model/model.h"
 
 #define AT(path) LS_SOURCE_DIR "/" path
@@ -16,7 +17,7 @@
 static int64_t count(const char *path, ls_weight_role role) {
     ls_model *model = NULL;
     ls_err err = LS_ERR_INIT;
-    if (ls_model_load(&model, path, NULL, 0, &err) != LS_OK) {
+    if (ls_keras_build_model(&model, path, NULL, 0, &err) != LS_OK) {
         fail_msg("%s", err.text);
     }
     int64_t n_elems = 0;
