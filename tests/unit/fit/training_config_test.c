@@ -105,6 +105,47 @@ static void metrics_weighted_or_not(void **state) {
     ls_model_destroy(model);
 }
 
+static char *member_text(const compiled *c, const char *key) {
+    char *text =
+        json_dumps(ls_json_member(ls_json_root(&c->back), key).value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    assert_non_null(text);
+    return text;
+}
+
+/* Letter by letter: a name where it says all, else the class as Keras spells it, without the settings that Keras 3
+ * refuses. */
+static void as_keras_reads_it(void **state) {
+    static const char *const losses[][2] = {
+        {"\"mse\"", "\"mean_squared_error\""},
+        {"{\"class_name\": \"Huber\", \"config\": {\"delta\": 0.5, \"reduction\": \"auto\", \"name\": \"h\"}}",
+         "{\"class_name\":\"Huber\",\"config\":{\"delta\":0.5,\"name\":\"h\"}}"},
+        {"{\"class_name\": \"categorical_crossentropy\", \"config\": {\"label_smoothing\": 0.5}}",
+         "{\"class_name\":\"CategoricalCrossentropy\",\"config\":{\"label_smoothing\":0.5}}"},
+        {"{\"class_name\": \"CategoricalCrossentropy\", \"config\": {\"from_logits\": false, \"reduction\": \"auto\"}}",
+         "\"categorical_crossentropy\""},
+    };
+    ls_model *model = one_output();
+    (void)state;
+    for (size_t i = 0; i < sizeof losses / sizeof losses[0]; i++) {
+        compiled c;
+        char *text = ls_xprintf(
+            "{\"loss\": %s, \"optimizer\": {\"class_name\": \"SGD\", \"config\": {\"lr\": 0.5, "
+            "\"momentum\": 0.75, \"jit_compile\": false, \"is_legacy_optimizer\": false}}}",
+            losses[i][0]);
+        there_and_back(&c, model, text);
+        char *loss = member_text(&c, "loss"), *optimizer = member_text(&c, "optimizer_config");
+        assert_string_equal(loss, losses[i][1]);
+        assert_string_equal(optimizer,
+                            "{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":0.25,\"momentum\":0.75,"
+                            "\"name\":\"SGD\"}}");
+        free(loss);
+        free(optimizer);
+        free(text);
+        let_go(&c);
+    }
+    ls_model_destroy(model);
+}
+
 /* Losses of several outputs in a list, by name, or one for all. */
 static void losses_of_several_outputs(void **state) {
     static const char *const losses[] = {
@@ -139,7 +180,7 @@ static void losses_of_several_outputs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(settings_of_every_loss),
-                                       cmocka_unit_test(metrics_weighted_or_not),
+                                       cmocka_unit_test(metrics_weighted_or_not), cmocka_unit_test(as_keras_reads_it),
                                        cmocka_unit_test(losses_of_several_outputs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

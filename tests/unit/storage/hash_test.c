@@ -50,11 +50,22 @@ static void a_text_borrows_nothing_from_the_next(void **state) {
     assert_memory_not_equal(out[0], out[1], sizeof out[0]);
 }
 
+/* On every machine: eight bytes, the least significant first. */
+static void numbers_are_little_endian(void **state) {
+    static const unsigned char bytes[] = {2, 0, 0, 0, 0, 0, 0, 0, 'a', 'b', 8, 7, 6, 5, 4, 3, 2, 1};
+    (void)state;
+    ls_hash *hash = ls_hash_start();
+    ls_hash_add_text(hash, "ab");
+    ls_hash_add_u64(hash, 0x0102030405060708u);
+    assert_true(ls_hash_finish64(hash) == ls_hash64(bytes, sizeof bytes));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_give_the_same),
         cmocka_unit_test(the_values_are_xxh3s),
         cmocka_unit_test(a_text_borrows_nothing_from_the_next),
+        cmocka_unit_test(numbers_are_little_endian),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
