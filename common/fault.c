@@ -107,7 +107,7 @@ static void suffer(effect e) {
             break;
         case STOP: raise(SIGSTOP); break;
         case SPIN:
-            for (volatile int i = 0;; i++) {
+            for (volatile unsigned i = 0;; i++) {
             }
         case EXHAUST: exhaust();
         case FAIL: break;
