@@ -38,7 +38,12 @@ INLINE void ask_ahead(const void *from, const tile *t, size_t row, bool bf16, bo
     const size_t elem = bf16 ? 2 : 4, bytes = TILE * V * elem;
     const char *next = (const char *)from + (t->at - t->column + t->rows * t->step) * elem + t->column * t->rows * elem;
     for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(next + row * bytes + i, writes, 2);
+        const char *line = next + row * bytes + i;
+        if (writes) { /* a constant for Clang too */
+            __builtin_prefetch(line, 1, 2);
+        } else {
+            __builtin_prefetch(line, 0, 2);
+        }
     }
 }
 
