@@ -77,8 +77,6 @@ void ls_dnn_keep_small_objects(void) {
     atomic_store_explicit(&keeping, made, memory_order_release);
 }
 
-void _ZdlPv(void *p);
-
 void ls_dnn_stock_up(void) {
     static _Thread_local bool done;
     if (done || !atomic_load_explicit(&keeping, memory_order_acquire)) {
@@ -87,13 +85,13 @@ void ls_dnn_stock_up(void) {
     done = true;
     for (size_t c = 1; c < CLASSES; c++) {
         for (int i = mine.n[c]; i < STOCK; i++) {
-            _ZdlPv(malloc(c * STEP));
+            ls_operator_delete(malloc(c * STEP));
         }
     }
 }
 
 /* operator new */
-void *_Znwm(size_t n_bytes) {
+void *ls_operator_new(size_t n_bytes) {
     size_t size = n_bytes;
     if (n_bytes <= LARGEST) {
         size_t c = n_bytes == 0 ? 1 : (n_bytes + STEP - 1) / STEP;
@@ -114,13 +112,13 @@ void *_Znwm(size_t n_bytes) {
         abort();
     }
     if (size <= LARGEST && atomic_load_explicit(&keeping, memory_order_acquire)) {
-        _ZdlPv(malloc(size));
+        ls_operator_delete(malloc(size));
     }
     return p;
 }
 
 /* operator delete */
-void _ZdlPv(void *p) {
+void ls_operator_delete(void *p) {
     if (p == NULL) {
         return;
     }
@@ -143,9 +141,9 @@ void _ZdlPv(void *p) {
 }
 
 /* operator delete with a size */
-void _ZdlPvm(void *p, size_t n_bytes) {
+void ls_operator_delete_sized(void *p, size_t n_bytes) {
     (void)n_bytes;
-    _ZdlPv(p);
+    ls_operator_delete(p);
 }
 
 #endif

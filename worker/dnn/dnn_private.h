@@ -38,9 +38,10 @@ void ls_dnn_keep_small_objects(void);
 /* Before a kernel runs: small objects for the calling thread's steps, the first time. */
 void ls_dnn_stock_up(void);
 #if LS_DNN_KEEPS_SMALL_OBJECTS
-void *_Znwm(size_t n_bytes);           /* operator new */
-void _ZdlPv(void *p);                  /* operator delete */
-void _ZdlPvm(void *p, size_t n_bytes); /* operator delete with a size */
+/* C++'s, by the names that a linker knows them by: operator new, operator delete, and that with a size. */
+void *ls_operator_new(size_t n_bytes) __asm__("_Znwm");
+void ls_operator_delete(void *p) __asm__("_ZdlPv");
+void ls_operator_delete_sized(void *p, size_t n_bytes) __asm__("_ZdlPvm");
 #endif
 
 dnnl_data_type_t ls_dnn_type(ls_dtype t);

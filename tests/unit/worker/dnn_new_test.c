@@ -87,12 +87,12 @@ static void test_block_is_handed_out_again(void **state) {
     (void)state;
     ls_dnn_engine();
     for (size_t n = 0; n <= LARGEST; n++) {
-        void *a = _Znwm(n);
+        void *a = ls_operator_new(n);
         assert_int_equal((uintptr_t)a % 16, 0);
         memset(a, 0xa5, n);
-        _ZdlPvm(a, n);
-        assert_ptr_equal(_Znwm(n), a);
-        _ZdlPv(a);
+        ls_operator_delete_sized(a, n);
+        assert_ptr_equal(ls_operator_new(n), a);
+        ls_operator_delete(a);
     }
 }
 
@@ -103,7 +103,7 @@ static void test_blocks_do_not_overlap(void **state) {
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < MANY; i++) {
             size_t n = (size_t)(i * 7 + round) % (LARGEST + 100) + 1;
-            block[i] = _Znwm(n);
+            block[i] = ls_operator_new(n);
             memset(block[i], i % 251, n);
         }
         for (int i = 0; i < MANY; i++) {
@@ -111,7 +111,7 @@ static void test_blocks_do_not_overlap(void **state) {
             for (size_t k = 0; k < n; k++) {
                 assert_int_equal(block[i][k], i % 251);
             }
-            _ZdlPv(block[i]);
+            ls_operator_delete(block[i]);
         }
     }
 }
@@ -121,12 +121,12 @@ static void test_blocks_of_others(void **state) {
     (void)state;
     for (size_t n = 1; n < 2 * LARGEST; n++) {
         unsigned char *a = ls_xcalloc(1, n);
-        _ZdlPv(a);
-        unsigned char *b = _Znwm(n);
+        ls_operator_delete(a);
+        unsigned char *b = ls_operator_new(n);
         memset(b, 1, n);
         free(b);
     }
-    _ZdlPv(NULL);
+    ls_operator_delete(NULL);
 }
 
 typedef struct heap {
@@ -136,10 +136,10 @@ typedef struct heap {
 static void *free_all(void *arg) {
     heap *h = arg;
     for (int i = 0; i < MANY; i++) {
-        _ZdlPv(h->block[i]);
+        ls_operator_delete(h->block[i]);
     }
     for (int i = 0; i < MANY; i++) {
-        h->block[i] = _Znwm((size_t)i % LARGEST + 1);
+        h->block[i] = ls_operator_new((size_t)i % LARGEST + 1);
         memset(h->block[i], 2, (size_t)i % LARGEST + 1);
     }
     return NULL;
@@ -150,13 +150,13 @@ static void test_blocks_change_threads(void **state) {
     (void)state;
     heap h;
     for (int i = 0; i < MANY; i++) {
-        h.block[i] = _Znwm((size_t)i % LARGEST + 1);
+        h.block[i] = ls_operator_new((size_t)i % LARGEST + 1);
     }
     for (int n = 0; n < 3; n++) {
         in_a_thread(free_all, &h);
     }
     for (int i = 0; i < MANY; i++) {
-        _ZdlPv(h.block[i]);
+        ls_operator_delete(h.block[i]);
     }
 }
 
@@ -164,16 +164,17 @@ static pthread_key_t late;
 static void *late_block;
 
 static void free_late(void *block) {
-    _ZdlPv(block);
-    late_block = _Znwm(40);
-    _ZdlPv(_Znwm(100)); /* its spare too goes to the heap: nobody would empty the lists any more */
+    ls_operator_delete(block);
+    late_block = ls_operator_new(40);
+    ls_operator_delete(
+        ls_operator_new(100)); /* its spare too goes to the heap: nobody would empty the lists any more */
 }
 
 static void *use_and_leave(void *unused) {
     (void)unused;
     watch();
-    _ZdlPv(_Znwm(40));
-    HOLDS(pthread_setspecific(late, _Znwm(40)) == 0);
+    ls_operator_delete(ls_operator_new(40));
+    HOLDS(pthread_setspecific(late, ls_operator_new(40)) == 0);
     return NULL;
 }
 
@@ -185,8 +186,8 @@ static void test_after_the_end_of_a_thread(void **state) {
     int before = n_left();
     in_a_thread(use_and_leave, NULL);
     memset(late_block, 3, 40);
-    _ZdlPv(late_block);
-    free(_Znwm(40)); /* the block, which this thread has kept */
+    ls_operator_delete(late_block);
+    free(ls_operator_new(40)); /* the block, which this thread has kept */
     assert_int_equal(n_left(), before);
     assert_int_equal(pthread_key_delete(late), 0);
 }
@@ -197,21 +198,21 @@ static void *take_spares(void *unused) {
     void *block[4];
     watch();
     for (int i = 0; i < 4; i++) {
-        block[i] = _Znwm(200);
+        block[i] = ls_operator_new(200);
         HOLDS(n_taken == (i < 2 ? 2 : 4));
     }
     for (int round = 0; round < 3 * MOST; round++) { /* there and back: nothing from the heap, nothing to it */
         for (int i = 0; i < 4; i++) {
-            _ZdlPv(block[i]);
+            ls_operator_delete(block[i]);
         }
         for (int i = 0; i < 4; i++) {
-            block[i] = _Znwm(200);
+            block[i] = ls_operator_new(200);
         }
     }
     HOLDS(n_taken == 4);
     HOLDS(n_given == 0);
     for (int i = 0; i < 4; i++) {
-        _ZdlPv(block[i]);
+        ls_operator_delete(block[i]);
     }
     return NULL;
 }
@@ -231,7 +232,7 @@ static void *only_free(void *arg) {
     watch();
     for (int i = 0; i < MANY; i++) {
         n_more += n[malloc_usable_size(h->block[i]) / STEP]++ >= MOST;
-        _ZdlPv(h->block[i]);
+        ls_operator_delete(h->block[i]);
     }
     HOLDS(n_more >= MANY / 2 && n_given == n_more);
     return NULL;
@@ -250,10 +251,10 @@ static void test_most_that_is_kept(void **state) {
 /* A small object takes no block that is more than a step too large. */
 static void *take_small(void *unused) {
     (void)unused;
-    void *large = _Znwm(LARGEST - STEP);
-    _ZdlPv(large);
+    void *large = ls_operator_new(LARGEST - STEP);
+    ls_operator_delete(large);
     for (size_t n = STEP; n < LARGEST - 3 * STEP; n += STEP) {
-        HOLDS(_Znwm(n) != large);
+        HOLDS(ls_operator_new(n) != large);
     }
     return NULL;
 }
