@@ -231,6 +231,7 @@ ls_status ls_json_set(ls_json_doc *doc, const char *path, json_t *value, const c
     return LS_OK;
 }
 
+#undef ls_json_fail
 ls_status ls_json_fail(ls_json at, ls_err *err, const char *format, ...) {
     char what[768];
     va_list args;

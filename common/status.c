@@ -33,6 +33,7 @@ ls_status ls_vfail(ls_err *err, ls_status status, const char *format, va_list ar
     return status;
 }
 
+#undef ls_fail
 ls_status ls_fail(ls_err *err, ls_status status, const char *format, ...) {
     va_list args;
     va_start(args, format);

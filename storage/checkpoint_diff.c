@@ -112,6 +112,12 @@ static void compare_slots(report *r, const ls_checkpoint *a, const ls_checkpoint
     }
 }
 
+static uint64_t bits_of(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static void compare_scalars(report *r, const ls_checkpoint *a, const ls_checkpoint *b) {
     double other;
     for (size_t i = 0; i < a->n_scalars; i++) {
@@ -121,7 +127,7 @@ static void compare_scalars(report *r, const ls_checkpoint *a, const ls_checkpoi
             if (differs(r)) {
                 fprintf(r->to, "scalar %s: only in a\n", s->name);
             }
-        } else if (memcmp(&other, &s->value, sizeof other) != 0 && differs(r)) {
+        } else if (bits_of(other) != bits_of(s->value) && differs(r)) {
             fprintf(r->to, "scalar %s: %.17g, %.17g\n", s->name, s->value, other);
         }
     }

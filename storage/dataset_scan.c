@@ -15,7 +15,8 @@ enum {
 
 static uint64_t rows_of(size_t n_bytes, size_t row_bytes, uint64_t n_rows) {
     uint64_t rows = n_bytes / row_bytes;
-    return rows == 0 ? 1 : rows > n_rows ? n_rows : rows;
+    rows = rows < n_rows ? rows : n_rows;
+    return rows > 0 ? rows : 1;
 }
 
 /* ---- ranges and classes ---- */

@@ -155,7 +155,7 @@ static ls_status set_storage(const ls_h5_info *info, const ls_h5_storage *storag
     bool chunked =
         storage->gzip > 0 || storage->shuffle || storage->fletcher32 || storage->extendible || storage->chunk_rows > 0;
     /* A scalar or an empty array that cannot grow has nothing to cut into chunks. */
-    if (!chunked || info->rank == 0 || (info->n_elems == 0 && !storage->extendible)) {
+    if (!chunked || info->rank < 1 || (info->n_elems == 0 && !storage->extendible)) {
         return LS_OK;
     }
     hsize_t chunk[LS_H5_RANK_MAX];
@@ -350,6 +350,7 @@ ls_status ls_h5_array_append(ls_h5_array *array, uint64_t count, const void *dat
 ls_status ls_h5_info_of(ls_h5 *file, const char *path, ls_h5_info *info, ls_err *err) {
     ls_h5_array *array = NULL;
     LS_TRY(ls_h5_array_open(file, path, &array, err));
+    LS_ASSERT(array != NULL);
     *info = array->info;
     ls_h5_array_discard(array);
     return LS_OK;
@@ -358,6 +359,7 @@ ls_status ls_h5_info_of(ls_h5 *file, const char *path, ls_h5_info *info, ls_err 
 ls_status ls_h5_read(ls_h5 *file, const char *path, ls_h5_type as, uint64_t n_elems, void *out, ls_err *err) {
     ls_h5_array *array = NULL;
     LS_TRY(ls_h5_array_open(file, path, &array, err));
+    LS_ASSERT(array != NULL);
     ls_status s = array->info.n_elems == n_elems
                       ? ls_h5_array_read(array, as, 0, array->info.n_rows, out, err)
                       : ls_fail(err, LS_EINPUT, "%s:%s: holds %llu elements; %llu were expected", file->path, path,
@@ -370,6 +372,7 @@ ls_status ls_h5_write(ls_h5 *file, const char *path, ls_h5_type type, int rank, 
                       const ls_h5_storage *storage, ls_err *err) {
     ls_h5_array *array = NULL;
     LS_TRY(ls_h5_array_create(file, path, type, rank, dims, storage, &array, err));
+    LS_ASSERT(array != NULL);
     ls_status s = ls_h5_array_write(array, 0, array->info.n_rows, data, err);
     ls_status closed = ls_h5_array_close(array, s == LS_OK ? err : NULL);
     return s != LS_OK ? s : closed;

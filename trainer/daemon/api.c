@@ -294,19 +294,22 @@ void ls_api_handle(ls_supervisor *supervisor, const ls_request *request, ls_repl
         ls_api_refuse(reply, 405, "%s is not possible at %s", request->method, request->path);
         return;
     }
-    if (route < LS_ROUTE_HEALTH && routes[route].with_id && job == NULL) {
+    switch (route) {
+        case LS_ROUTE_LIST: list(supervisor, reply); return;
+        case LS_ROUTE_SUBMIT: submit(supervisor, request, reply); return;
+        case LS_ROUTE_HEALTH: health(supervisor, reply); return;
+        default: break; /* what follows is about a job */
+    }
+    if (job == NULL) {
         ls_api_refuse(reply, 404, "there is no job %" PRId64 "; \"lockstep list\" shows all", id);
         return;
     }
     switch (route) {
-        case LS_ROUTE_LIST: list(supervisor, reply); break;
-        case LS_ROUTE_SUBMIT: submit(supervisor, request, reply); break;
         case LS_ROUTE_SHOW: answer_job(reply, 200, job); break;
         case LS_ROUTE_REMOVE: remove_job(supervisor, job, reply); break;
         case LS_ROUTE_EVENTS: events(job, reply); break;
         case LS_ROUTE_STOP: stop(supervisor, job, request, reply); break;
         case LS_ROUTE_RESUME: resume(supervisor, job, reply); break;
-        case LS_ROUTE_HEALTH: health(supervisor, reply); break;
         case LS_ROUTE_LOG: log_text(job, request, reply); break;
         case LS_ROUTE_HISTORY: table(job, ls_api_read_history, reply); break;
         default: table(job, ls_api_read_checkpoints, reply); break;

@@ -295,6 +295,9 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
     connection *link = user;
     struct lws_vhost *vhost = lws_get_vhost(wsi);
     ls_http *http = vhost != NULL ? lws_get_vhost_user(vhost) : NULL;
+    if (http == NULL) { /* of the library's own, before there is a host */
+        return 0;
+    }
     switch (reason) {
         case LWS_CALLBACK_HTTP: return begin(http, wsi, link, in);
         case LWS_CALLBACK_HTTP_BODY: take_body(link->exchange, in, n); return 0;
@@ -306,7 +309,7 @@ static int on_http(struct lws *wsi, enum lws_callback_reasons reason, void *user
         case LWS_CALLBACK_HTTP_WRITEABLE: return go_on(http, link);
         case LWS_CALLBACK_HTTP_DROP_PROTOCOL:
         case LWS_CALLBACK_CLOSED_HTTP:
-            if (link != NULL && http != NULL) {
+            if (link != NULL) {
                 drop_exchange(http, link->exchange);
                 link->exchange = NULL;
             }
@@ -396,8 +399,9 @@ void ls_http_destroy(ls_http *http) {
             lws_context_destroy(http->context);
         }
     }
-    while (http->exchanges != NULL) {
-        drop_exchange(http, http->exchanges);
+    for (exchange *x = http->exchanges, *next; x != NULL; x = next) {
+        next = x->next;
+        drop_exchange(http, x);
     }
     free(http);
 }

@@ -93,8 +93,9 @@ ls_status ls_listener_create(ls_listener **out, ls_loop *loop, const char *path,
     ls_listener *listener = ls_xcalloc(1, sizeof *listener);
     *listener = (ls_listener){.fd = -1, .spare_fd = -1, .fn = fn, .context = context};
     listener->address.sun_family = AF_UNIX;
-    LS_ASSERT(strlen(path) < sizeof listener->address.sun_path);
-    strcpy(listener->address.sun_path, path);
+    const size_t n = strlen(path);
+    LS_ASSERT(n < sizeof listener->address.sun_path);
+    memcpy(listener->address.sun_path, path, n + 1);
     ls_status status = clear_path(&listener->address, err);
     if (status != LS_OK) {
         free(listener);

@@ -196,8 +196,9 @@ void ls_push_destroy(ls_push *push) {
     if (push == NULL) {
         return;
     }
-    while (push->talkers != NULL) {
-        hang_up(push->talkers, NULL);
+    for (talker *who = push->talkers, *next; who != NULL; who = next) {
+        next = who->next;
+        hang_up(who, NULL);
     }
     ls_loop_unwatch(push->timer);
     ls_listener_destroy(push->listener);

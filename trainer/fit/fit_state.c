@@ -371,7 +371,7 @@ ls_status ls_fit_resume(ls_fit *f, bool *found, ls_err *err) {
     if (!*found) {
         return LS_OK;
     }
-    size_t n = f->chief ? strlen(state) : 0;
+    size_t n = state != NULL ? strlen(state) : 0;
     ls_team_bcast_text(f->team, 0, &state, &n);
     ls_team_bcast(f->team, 0, f->sums, (size_t)f->n_sums * sizeof *f->sums);
     ls_engine_publish(f->engine);

@@ -20,7 +20,7 @@ static void share_text(ls_team *team, char **text) {
     bool present = *text != NULL;
     ls_team_bcast(team, 0, &present, sizeof present);
     if (present) {
-        size_t n = team->rank == 0 ? strlen(*text) : 0;
+        size_t n = *text != NULL ? strlen(*text) : 0;
         ls_team_bcast_text(team, 0, text, &n);
     }
 }

@@ -155,9 +155,12 @@ static void list_segments(ls_engine *e) {
 
 /* The ranges of sparse weights, into `out` (n_segments); how many. */
 static int list_sparse(const ls_engine *e, ls_sparse *out) {
-    const ls_optimizer *o = e->compile != NULL ? &e->compile->optimizer : NULL;
     int n = 0;
-    for (int k = 0; !e->options.inference && k < e->n_segments; k++) {
+    if (e->options.inference || e->compile == NULL) {
+        return 0;
+    }
+    const ls_optimizer *o = &e->compile->optimizer;
+    for (int k = 0; k < e->n_segments; k++) {
         const segment *s = &e->segments[k];
         const ls_regularizer *r = &s->weight->regularizer;
         if (s->sparse) {

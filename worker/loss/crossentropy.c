@@ -43,7 +43,7 @@ static double binary_row_logits(const ls_loss *loss, const float *x, const void 
     const float *y = target;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
-        double z = smooth_binary(loss, y[i]), e = exp(-fabs(x[i]));
+        double z = smooth_binary(loss, y[i]), e = exp(-fabs((double)x[i]));
         sum += (x[i] > 0 ? x[i] : 0) - x[i] * z + log1p(e);
         if (dx != NULL) {
             double s = x[i] >= 0 ? 1 / (1 + e) : e / (1 + e);

@@ -62,6 +62,7 @@ ls_layer *ls_builder_child(const ls_layer *parent, const char *name) {
     return NULL;
 }
 
+#undef ls_layer_fail
 ls_status ls_layer_fail(const ls_layer_call *call, ls_err *err, const char *format, ...) {
     char what[640];
     va_list args;

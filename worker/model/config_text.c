@@ -150,7 +150,8 @@ static int add_named_inputs(const ls_graph_spec *g, const ls_layer_class *class_
     }
     char names[128], *rest = NULL;
     snprintf(names, sizeof names, "%s", class_->call_inputs);
-    const char *name = strtok_r(names, " ", &rest);
+    const char *name;
+    (void)strtok_r(names, " ", &rest);
     int n = call->n_in;
     if (ls_json_present(ls_json_member(call->kwargs, "attention_mask"))) { /* it may come without a key before it */
         set(kwargs, "attention_mask", ref(g, &call->in[--n], NULL));

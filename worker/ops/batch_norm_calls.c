@@ -42,6 +42,7 @@ static size_t period_of(size_t block) {
 
 static walk *new_walk(const ls_bn *bn) {
     size_t period = period_of(bn->channels * bn->after);
+    LS_ASSERT(period > 0);
     walk *w = ls_xcalloc(1, sizeof *w + period * sizeof w->channel[0]);
     w->bn = *bn;
     w->kernels = kernels_for(ls_dnn_isa());
@@ -143,7 +144,8 @@ static void stat_kernel(const ls_call *call, const ls_run *run) {
         .w = w, .work = {.src = call->args[STAT_SRC].p}, .lines = call->args[STAT_LINES].p, .sums = w->kernels->sums};
     run_job(&j, run);
     add_lines(w, j.lines, sums);
-    sums[2 * w->bn.channels] = (double)(w->bn.n / w->bn.channels);
+    const size_t count = w->bn.n / w->bn.channels;
+    sums[2 * w->bn.channels] = (double)count;
 }
 
 enum { MOMENT_SUMS, MOMENT_MEAN, MOMENT_VARIANCE, MOMENT_TO_MEAN, MOMENT_TO_VARIANCE };

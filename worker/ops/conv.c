@@ -8,7 +8,7 @@ static const ls_linear_labels labels = {"conv.forward", "conv.backward_weights",
 static ls_md describe_kernel(const ls_conv_attr *a, const ls_shape *kernel, ls_dtype dtype) {
     int s = a->n_spatial;
     int64_t first = kernel->dim[s], last = kernel->dim[s + 1];
-    ls_md m = {.dtype = dtype};
+    ls_md m;
     int at;
     if (a->depthwise) { /* (k.., C, multiplier) */
         m = (ls_md){.rank = s + 3, .dim = {first, last, 1}, .stride = {last, 1, 1}, .dtype = dtype};

@@ -79,6 +79,7 @@ static void noise_range(void *context, size_t begin, size_t end) {
 
 static void forward_kernel(const ls_call *call, const ls_run *run) {
     noise_work w = {call->state, run, call->args[0].p, call->args[1].p, call->args[2].p};
+    LS_ASSERT(w.factor != NULL || w.s->kind == LS_NOISE_ADD);
     size_t chunk = LS_CHUNK / w.s->n_elems;
     ls_ops_parallel(run->n_threads, (size_t)run->n_samples, chunk ? chunk : 1, noise_range, &w);
 }

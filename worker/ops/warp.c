@@ -189,7 +189,8 @@ static void turned(const image_work *v, bool backward) {
         memset(v->y, 0, (size_t)(s->h * s->w * s->c) * sizeof *v->y);
     }
     for (int64_t cell = 0; cell < s->out_h * s->out_w; cell++) {
-        float i = (float)(cell / s->out_w), j = (float)(cell % s->out_w);
+        const int64_t at_row = cell / s->out_w, at_column = cell % s->out_w;
+        float i = (float)at_row, j = (float)at_column;
         tap row = tap_at(&s->a, m->turn[0][0] * i + m->turn[0][1] * j + m->offset[0], s->h);
         tap column = tap_at(&s->a, m->turn[1][0] * i + m->turn[1][1] * j + m->offset[1], s->w);
         const int64_t rows[2] = {row.low, row.high}, columns[2] = {column.low, column.high};

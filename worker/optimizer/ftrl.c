@@ -39,7 +39,8 @@ static void update(const ls_optimizer *o, const ls_update *u) {
     const double lr = u->learning_rate, l1 = o->l1, l2 = o->l2 + o->beta_1 / (2 * lr), p = -o->rate_power;
     for (size_t i = 0; i < u->n; i++) {
         const double g = u->g[i], next = a[i] + g * g;
-        const double was = p == 0.5 ? sqrt(a[i]) : pow(a[i], p), now = p == 0.5 ? sqrt(next) : pow(next, p);
+        const double was = p == 0.5 ? sqrt((double)a[i]) : pow((double)a[i], p),
+                     now = p == 0.5 ? sqrt(next) : pow(next, p);
         const double linear = z[i] + g + 2 * o->l2_shrinkage * w[i] - (now - was) / lr * w[i];
         const double clipped = linear > l1 ? l1 : linear < -l1 ? -l1 : linear;
         const double quadratic = now / lr + 2 * l2; /* 0 where no gradient has come yet, as in the padding of layouts */

@@ -271,7 +271,7 @@ static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     if (!ls_ref_some(dx) && partial == 0) {
         return LS_OK;
     }
-    ls_ref dweights[LOCKSTEP_MAX_WEIGHTS];
+    ls_ref dweights[LOCKSTEP_MAX_WEIGHTS] = {{0}};
     for (int i = 0; i < node->n_weights; i++) {
         dweights[i] = node->weights[i]->trainable ? ls_plan_dweight(p, node->weights[i]) : none;
     }
