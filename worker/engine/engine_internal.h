@@ -109,7 +109,7 @@ struct ls_engine {
     float *constraint_scratch; /* room for the largest constrained weight; NULL: none is constrained */
 
     uint64_t iterations;    /* updates done */
-    double learning_rate;   /* of the current step */
+    ls_update update;       /* of the current step: what is the same for all ranges */
     uint64_t weights_epoch; /* counts changes of the weights: what `prepared` refers to */
 
     /* one training step under way */

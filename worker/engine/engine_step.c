@@ -301,7 +301,9 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
         (void)ls_reducer_take_times(e->reducer); /* of evaluation steps */
     }
     double decay = e->compile->optimizer.decay;
-    e->learning_rate = decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate;
+    e->update = ls_update_begin(&e->compile->optimizer,
+                                decay > 0 ? learning_rate / (1 + decay * (double)e->iterations) : learning_rate,
+                                e->iterations + 1);
     ls_engine_tune_before(e);
     e->bucket_next = 0;
     for (int b = 0; b < ls_engine_buckets(e)->n_buckets; b++) {

@@ -39,13 +39,12 @@ bool ls_engine_needs_norms(const ls_engine *e) {
 
 static ls_update describe_update(ls_engine *e, const segment *s, size_t first, size_t n, float *w,
                                  const float *gradient) {
-    ls_update u = {.learning_rate = e->learning_rate,
-                   .t = e->iterations + 1,
-                   .w = w,
-                   .g = gradient,
-                   .n = n,
-                   .trust = s->trust,
-                   .weight_decay = s->decay};
+    ls_update u = e->update;
+    u.w = w;
+    u.g = gradient;
+    u.n = n;
+    u.trust = s->trust;
+    u.weight_decay = s->decay;
     for (int k = 0; k < ls_optimizer_n_slots(&e->compile->optimizer); k++) {
         u.slot[k] = ls_reducer_slot(e->reducer, k) + first;
     }
@@ -79,7 +78,7 @@ static void update_range(ls_engine *e, const segment *s, size_t first, size_t n,
         gradient = g;
     }
     if (o->weight_decay > 0 && o->class_->trust == NULL) { /* decoupled: before the gradient's update */
-        const float keep = (float)(e->learning_rate * o->weight_decay);
+        const float keep = (float)(e->update.learning_rate * o->weight_decay);
         for (size_t i = 0; i < n; i++) {
             w[i] -= w[i] * keep;
         }

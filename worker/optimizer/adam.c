@@ -43,13 +43,17 @@ static const char *const *adamax_slots(const ls_optimizer *o) {
     return names;
 }
 
+static void adam_coefficients(const ls_optimizer *o, ls_update *u) {
+    u->coefficient[0] =
+        (float)(u->learning_rate * sqrt(1 - pow(o->beta_2, (double)u->t)) / (1 - pow(o->beta_1, (double)u->t)));
+}
+
 static void adam_update(const ls_optimizer *o, const ls_update *u) {
     float *restrict w = u->w, *restrict m = u->slot[0], *restrict v = u->slot[1], *restrict vhat = u->slot[2];
     const float *restrict g = u->g;
     const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon;
     const float c1 = (float)(1 - o->beta_1), c2 = (float)(1 - o->beta_2);
-    const float rate =
-        (float)(u->learning_rate * sqrt(1 - pow(o->beta_2, (double)u->t)) / (1 - pow(o->beta_1, (double)u->t)));
+    const float rate = u->coefficient[0];
     if (o->amsgrad) {
         for (size_t i = 0; i < u->n; i++) {
             m[i] = b1 * m[i] + c1 * g[i];
@@ -66,11 +70,15 @@ static void adam_update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
+static void adamax_coefficients(const ls_optimizer *o, ls_update *u) {
+    u->coefficient[0] = (float)(u->learning_rate / (1 - pow(o->beta_1, (double)u->t)));
+}
+
 static void adamax_update(const ls_optimizer *o, const ls_update *u) {
     float *restrict w = u->w, *restrict m = u->slot[0], *restrict largest = u->slot[1];
     const float *restrict g = u->g;
     const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon, c1 = (float)(1 - o->beta_1);
-    const float rate = (float)(u->learning_rate / (1 - pow(o->beta_1, (double)u->t)));
+    const float rate = u->coefficient[0];
     for (size_t i = 0; i < u->n; i++) {
         m[i] = b1 * m[i] + c1 * g[i];
         const float decayed = b2 * largest[i], size = fabsf(g[i]);
@@ -79,9 +87,7 @@ static void adamax_update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
-static void nadam_update(const ls_optimizer *o, const ls_update *u) {
-    float *restrict w = u->w, *restrict m = u->slot[0], *restrict v = u->slot[1];
-    const float *restrict g = u->g;
+static void nadam_coefficients(const ls_optimizer *o, ls_update *u) {
     double product = 1, now = 0;
     for (uint64_t k = 1; k <= u->t; k++) { /* u_k tends to b1 fast: the rest of the product is a power */
         now = o->beta_1 * (1 - 0.5 * pow(0.96, (double)k));
@@ -93,8 +99,16 @@ static void nadam_update(const ls_optimizer *o, const ls_update *u) {
         }
     }
     const double next = o->beta_1 * (1 - 0.5 * pow(0.96, (double)(u->t + 1)));
-    const float from_m = (float)(next / (1 - product * next)), from_g = (float)((1 - now) / (1 - product));
-    const float correct = (float)(1 / (1 - pow(o->beta_2, (double)u->t))), lr = (float)u->learning_rate;
+    u->coefficient[0] = (float)(next / (1 - product * next));            /* of m */
+    u->coefficient[1] = (float)((1 - now) / (1 - product));              /* of g */
+    u->coefficient[2] = (float)(1 / (1 - pow(o->beta_2, (double)u->t))); /* of v */
+}
+
+static void nadam_update(const ls_optimizer *o, const ls_update *u) {
+    float *restrict w = u->w, *restrict m = u->slot[0], *restrict v = u->slot[1];
+    const float *restrict g = u->g;
+    const float from_m = u->coefficient[0], from_g = u->coefficient[1], correct = u->coefficient[2];
+    const float lr = (float)u->learning_rate;
     const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon;
     const float c1 = (float)(1 - o->beta_1), c2 = (float)(1 - o->beta_2);
     for (size_t i = 0; i < u->n; i++) {
@@ -110,6 +124,7 @@ const ls_optimizer_class ls_optimizer_adam = {.name = "Adam",
                                               .defaults = defaults,
                                               .parse = parse,
                                               .slots = adam_slots,
+                                              .coefficients = adam_coefficients,
                                               .update = adam_update};
 
 const ls_optimizer_class ls_optimizer_adamw = {.name = "AdamW",
@@ -118,6 +133,7 @@ const ls_optimizer_class ls_optimizer_adamw = {.name = "AdamW",
                                                .defaults = adamw_defaults,
                                                .parse = parse,
                                                .slots = adam_slots,
+                                               .coefficients = adam_coefficients,
                                                .update = adam_update};
 
 const ls_optimizer_class ls_optimizer_adamax = {.name = "Adamax",
@@ -126,6 +142,7 @@ const ls_optimizer_class ls_optimizer_adamax = {.name = "Adamax",
                                                 .defaults = defaults,
                                                 .parse = parse,
                                                 .slots = adamax_slots,
+                                                .coefficients = adamax_coefficients,
                                                 .update = adamax_update};
 
 const ls_optimizer_class ls_optimizer_nadam = {.name = "Nadam",
@@ -134,4 +151,5 @@ const ls_optimizer_class ls_optimizer_nadam = {.name = "Nadam",
                                                .defaults = defaults,
                                                .parse = parse,
                                                .slots = adam_slots,
+                                               .coefficients = nadam_coefficients,
                                                .update = nadam_update};

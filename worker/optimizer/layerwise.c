@@ -117,13 +117,17 @@ static const char *const *lamb_slots(const ls_optimizer *o) {
     return names;
 }
 
+static void lamb_coefficients(const ls_optimizer *o, ls_update *u) {
+    u->coefficient[0] = (float)(1 / (1 - pow(o->beta_1, (double)u->t))); /* of m */
+    u->coefficient[1] = (float)(1 / (1 - pow(o->beta_2, (double)u->t))); /* of v */
+}
+
 static void lamb_direction(const ls_optimizer *o, const ls_update *u, float *restrict g) {
     float *restrict m = u->slot[0], *restrict v = u->slot[1];
     const float *restrict w = u->w;
     const float b1 = (float)o->beta_1, b2 = (float)o->beta_2, eps = (float)o->epsilon, wd = (float)u->weight_decay;
     const float c1 = (float)(1 - o->beta_1), c2 = (float)(1 - o->beta_2);
-    const float m_scale = (float)(1 / (1 - pow(o->beta_1, (double)u->t))),
-                v_scale = (float)(1 / (1 - pow(o->beta_2, (double)u->t)));
+    const float m_scale = u->coefficient[0], v_scale = u->coefficient[1];
     for (size_t i = 0; i < u->n; i++) {
         m[i] = b1 * m[i] + c1 * g[i];
         v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
@@ -153,6 +157,7 @@ const ls_optimizer_class ls_optimizer_lamb = {
     .defaults = lamb_defaults,
     .parse = lamb_parse,
     .slots = lamb_slots,
+    .coefficients = lamb_coefficients,
     .update = lamb_update,
     .direction = lamb_direction,
     .trust = lamb_trust};

@@ -103,3 +103,11 @@ bool ls_optimizer_excludes(const char *words, const ls_weight *w) {
     }
     return false;
 }
+
+ls_update ls_update_begin(const ls_optimizer *o, double learning_rate, uint64_t t) {
+    ls_update u = {.learning_rate = learning_rate, .t = t, .trust = 1};
+    if (o->class_->coefficients != NULL) {
+        o->class_->coefficients(o, &u);
+    }
+    return u;
+}

@@ -10,17 +10,18 @@
 #include "common/json.h"
 #include "worker/model/model.h"
 
-enum { LS_MAX_SLOTS = 4 };
+enum { LS_MAX_SLOTS = 4, LS_MAX_COEFFICIENTS = 3 };
 
 typedef struct ls_optimizer ls_optimizer;
 
-/* One update of a range. */
+/* One update of a range. Begun by ls_update_begin, once a step. */
 typedef struct ls_update {
-    double learning_rate;      /* of this step, decay and schedule applied */
-    uint64_t t;                /* 1-based number of this update */
-    float *w;                  /* (n) read, overwritten */
-    const float *g;            /* (n) mean gradient over the global batch, reduced, clipped, regularized */
-    float *slot[LS_MAX_SLOTS]; /* (n) each, read, overwritten; initial value slot_init */
+    double learning_rate;                   /* of this step, decay and schedule applied */
+    uint64_t t;                             /* 1-based number of this update */
+    float coefficient[LS_MAX_COEFFICIENTS]; /* of this step: bias corrections and the like */
+    float *w;                               /* (n) read, overwritten */
+    const float *g;                         /* (n) mean gradient over the global batch, reduced, clipped, regularized */
+    float *slot[LS_MAX_SLOTS];              /* (n) each, read, overwritten; initial value slot_init */
     size_t n;
     double trust;        /* LARS, LAMB: the weight's ratio; else 1 */
     double weight_decay; /* LARS, LAMB: of this weight, 0 when it is excluded */
@@ -35,7 +36,8 @@ typedef struct ls_optimizer_class {
     ls_status (*parse)(ls_optimizer *o, ls_json config, ls_err *err); /* class-specific keys */
     /* Names of the slots (NULL-terminated), which may depend on the settings (no momentum: no slot). */
     const char *const *(*slots)(const ls_optimizer *o);
-    double (*slot_init)(const ls_optimizer *o, int slot); /* NULL: 0 */
+    double (*slot_init)(const ls_optimizer *o, int slot);      /* NULL: 0 */
+    void (*coefficients)(const ls_optimizer *o, ls_update *u); /* from learning_rate and t; NULL: it has none */
     void (*update)(const ls_optimizer *o, const ls_update *u);
     /* Whether a zero gradient leaves weights and slots as they are; NULL: it never does. */
     bool (*idle)(const ls_optimizer *o);
@@ -68,5 +70,7 @@ bool ls_optimizer_excludes(const char *words, const ls_weight *w);
 /* A name or {"class_name", "config"}; unknown keys are errors. */
 ls_status ls_optimizer_parse(ls_json at, ls_optimizer *out, ls_err *err) LS_MUST_CHECK;
 int ls_optimizer_n_slots(const ls_optimizer *o);
+/* What is the same for all ranges in the step that does update t: the rest is the caller's. */
+ls_update ls_update_begin(const ls_optimizer *o, double learning_rate, uint64_t t);
 
 #endif

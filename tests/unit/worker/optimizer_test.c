@@ -57,13 +57,12 @@ static void run(const ls_optimizer *o, int cut, float w[N]) {
              phase++) { /* 0: directions; then norms; 1: update */
             for (int part = 0; part < (cut > 0 ? 2 : 1); part++) {
                 int first = part == 0 ? 0 : cut, last = cut > 0 && part == 0 ? cut : N;
-                ls_update u = {.learning_rate = o->learning_rate,
-                               .t = (uint64_t)t,
-                               .w = w + first,
-                               .g = g + first,
-                               .n = (size_t)(last - first),
-                               .trust = trust,
-                               .weight_decay = o->weight_decay};
+                ls_update u = ls_update_begin(o, o->learning_rate, (uint64_t)t);
+                u.w = w + first;
+                u.g = g + first;
+                u.n = (size_t)(last - first);
+                u.trust = trust;
+                u.weight_decay = o->weight_decay;
                 for (int k = 0; k < LS_MAX_SLOTS; k++) {
                     u.slot[k] = slot[k] + first;
                 }
