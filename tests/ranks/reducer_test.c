@@ -13,7 +13,7 @@
 enum { N_REDUCED = 5 * LS_REDUCE_CHUNK + 48 * 16, N_PARAMS = N_REDUCED + 64, N_SUMS = 3, MAX_LANES = 12 };
 
 /* Of the setting that runs: which update, whether there is a sparse range, and how gradients are rounded. */
-enum { DENSE, SPARSE, IDLE };
+enum { DENSE, SPARSE, IDLE, RESTS, N_KINDS };
 static int kind;
 static bool wire;
 enum { SPARSE_FIRST = 16, SPARSE_END = 9616 };
@@ -78,11 +78,13 @@ typedef struct {
     float *w, *m;
     double segment[8], total;
     int n_norms_ready;
+    _Atomic size_t n_applied; /* floats */
 } update;
 
 static void apply(void *context, size_t first, size_t n, const float *g) {
     update *u = context;
     float scale = 1;
+    u->n_applied += n;
     for (int s = 0; s < u->n_segments; s++) {
         if (first >= u->segments[s] && first < u->segments[s + 1]) {
             scale = (float)(1 / (1 + sqrt(u->total)) + 1 / (1 + sqrt(u->segment[s])));
@@ -274,7 +276,7 @@ static void other_cuts(const setting *s, ls_cut more[2]) {
 
 static void run(const setting *s, const size_t *segments, int n_segments) {
     static float w[N_PARAMS], m[N_REDUCED], wrong_w[N_PARAMS], wrong_m[N_REDUCED];
-    update mine = {segments, n_segments, NULL, NULL, {0}, 0, 0}, serial = mine, wrong = mine;
+    update mine = {.segments = segments, .n_segments = n_segments}, serial = mine, wrong = mine;
     serial.w = w, serial.m = m, wrong.w = wrong_w, wrong.m = wrong_m;
     const setting other = {s->team, s->n_lanes, 4, by_segment, s->seed};
     ls_cut more[2];
@@ -291,7 +293,10 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
                             .n_sums = N_SUMS,
                             .apply = apply,
                             .context = &mine};
-    const ls_sparse sparse = {SPARSE_FIRST, SPARSE_END - SPARSE_FIRST, N_REDUCED, kind == IDLE};
+    const ls_sparse sparse = {SPARSE_FIRST, SPARSE_END - SPARSE_FIRST, N_REDUCED,
+                              kind == IDLE    ? LS_ZERO_IDLES
+                              : kind == RESTS ? LS_ZERO_RESTS /* momentum that has not begun */
+                                              : LS_ZERO_MOVES};
     if (kind != DENSE) {
         o.n_sparse = 1, o.sparse = &sparse, o.n_gradient = N_REDUCED + LS_REDUCE_GRAIN;
     }
@@ -331,6 +336,8 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
         CHECK(mine.n_norms_ready == serial.n_norms_ready, "norms are ready once a step");
         ls_team_barrier(s->team); /* nobody goes on to write what another still compares */
     }
+    CHECK((kind != IDLE && kind != RESTS) || s->team->size > 1 || mine.n_applied < serial.n_applied,
+          "%zu of %zu floats were updated, for all that most have a zero gradient", mine.n_applied, serial.n_applied);
     if (s->n_lanes % 2 == 0) {
         ls_reducer_settle(r);
     }
@@ -342,7 +349,7 @@ static void run(const setting *s, const size_t *segments, int n_segments) {
 static void not_a_number(ls_team *team) {
     const size_t buckets[] = {0, 1600, N_REDUCED};
     static float unused[N_PARAMS];
-    update mine = {NULL, 0, unused, unused, {0}, 0, 0};
+    update mine = {.w = unused, .m = unused};
     ls_reducer_options o = {.n_lanes = 4,
                             .lanes_at_once = 2,
                             .n_params = N_PARAMS,
@@ -400,8 +407,8 @@ int main(int argc, char **argv) {
         run(&(setting){team, n_lanes, 1, one, 4}, segments, 4);
         run(&(setting){team, n_lanes, 4, by_segment, 5}, segments, 4);
     }
-    for (int round = 1; round < 6; round++) {
-        kind = round % 3, wire = round >= 3;
+    for (int round = 1; round < 2 * N_KINDS; round++) {
+        kind = round % N_KINDS, wire = round >= N_KINDS;
         for (int n_lanes = 1; n_lanes <= 8; n_lanes += n_lanes < 2 ? 1 : 3) {
             run(&(setting){team, n_lanes, 4, by_segment, 6}, NULL, 0);
             run(&(setting){team, n_lanes, 4, by_segment, 7}, segments, 4);

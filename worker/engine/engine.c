@@ -153,20 +153,28 @@ static void list_segments(ls_engine *e) {
     }
 }
 
+/* What a gradient of zeros does to a weight. */
+static ls_zero zero_does(const ls_engine *e, const ls_weight *w) {
+    const ls_optimizer *o = &e->compile->optimizer;
+    if (o->weight_decay > 0 || w->regularizer.l1 != 0 || w->regularizer.l2 != 0) {
+        return LS_ZERO_MOVES;
+    }
+    return o->class_->idles != NULL && o->class_->idles(o)   ? LS_ZERO_IDLES
+           : o->class_->rests != NULL && o->class_->rests(o) ? LS_ZERO_RESTS
+                                                             : LS_ZERO_MOVES;
+}
+
 /* The ranges of sparse weights, into `out` (n_segments); how many. */
 static int list_sparse(const ls_engine *e, ls_sparse *out) {
     int n = 0;
     if (e->options.inference || e->compile == NULL) {
         return 0;
     }
-    const ls_optimizer *o = &e->compile->optimizer;
     for (int k = 0; k < e->n_segments; k++) {
         const segment *s = &e->segments[k];
-        const ls_regularizer *r = &s->weight->regularizer;
         if (s->sparse) {
-            bool idle =
-                o->class_->idle != NULL && o->class_->idle(o) && o->weight_decay <= 0 && r->l1 == 0 && r->l2 == 0;
-            out[n++] = (ls_sparse){s->first, s->last - s->first, e->arena->slot[s->weight->id].marks, idle};
+            out[n++] =
+                (ls_sparse){s->first, s->last - s->first, e->arena->slot[s->weight->id].marks, zero_does(e, s->weight)};
         }
     }
     return n;

@@ -48,7 +48,7 @@ static void adagrad_update(const ls_optimizer *o, const ls_update *u) {
 }
 
 /* Unless it divides nothing by nothing. */
-static bool adagrad_idle(const ls_optimizer *o) {
+static bool adagrad_idles(const ls_optimizer *o) {
     return (float)o->epsilon > 0 || (float)o->initial_accumulator > 0;
 }
 
@@ -60,7 +60,7 @@ const ls_optimizer_class ls_optimizer_adagrad = {.name = "Adagrad",
                                                  .slots = adagrad_slots,
                                                  .slot_init = adagrad_init,
                                                  .update = adagrad_update,
-                                                 .idle = adagrad_idle};
+                                                 .idles = adagrad_idles};
 
 /* ---- Adadelta ---- */
 
@@ -98,7 +98,8 @@ const ls_optimizer_class ls_optimizer_adadelta = {.name = "Adadelta",
                                                   .defaults = adadelta_defaults,
                                                   .parse = adadelta_parse,
                                                   .slots = adadelta_slots,
-                                                  .update = adadelta_update};
+                                                  .update = adadelta_update,
+                                                  .rests = ls_optimizer_divides_by_epsilon};
 
 /* ---- RMSprop ---- */
 
@@ -151,4 +152,5 @@ const ls_optimizer_class ls_optimizer_rmsprop = {.name = "RMSprop",
                                                  .defaults = rmsprop_defaults,
                                                  .parse = rmsprop_parse,
                                                  .slots = rmsprop_slots,
-                                                 .update = rmsprop_update};
+                                                 .update = rmsprop_update,
+                                                 .rests = ls_optimizer_divides_by_epsilon};

@@ -125,7 +125,8 @@ const ls_optimizer_class ls_optimizer_adam = {.name = "Adam",
                                               .parse = parse,
                                               .slots = adam_slots,
                                               .coefficients = adam_coefficients,
-                                              .update = adam_update};
+                                              .update = adam_update,
+                                              .rests = ls_optimizer_divides_by_epsilon};
 
 const ls_optimizer_class ls_optimizer_adamw = {.name = "AdamW",
                                                .aliases = "adamw",
@@ -134,7 +135,8 @@ const ls_optimizer_class ls_optimizer_adamw = {.name = "AdamW",
                                                .parse = parse,
                                                .slots = adam_slots,
                                                .coefficients = adam_coefficients,
-                                               .update = adam_update};
+                                               .update = adam_update,
+                                               .rests = ls_optimizer_divides_by_epsilon};
 
 const ls_optimizer_class ls_optimizer_adamax = {.name = "Adamax",
                                                 .aliases = "adamax",
@@ -143,7 +145,8 @@ const ls_optimizer_class ls_optimizer_adamax = {.name = "Adamax",
                                                 .parse = parse,
                                                 .slots = adamax_slots,
                                                 .coefficients = adamax_coefficients,
-                                                .update = adamax_update};
+                                                .update = adamax_update,
+                                                .rests = ls_optimizer_divides_by_epsilon};
 
 const ls_optimizer_class ls_optimizer_nadam = {.name = "Nadam",
                                                .aliases = "nadam",
@@ -152,4 +155,5 @@ const ls_optimizer_class ls_optimizer_nadam = {.name = "Nadam",
                                                .parse = parse,
                                                .slots = adam_slots,
                                                .coefficients = nadam_coefficients,
-                                               .update = nadam_update};
+                                               .update = nadam_update,
+                                               .rests = ls_optimizer_divides_by_epsilon};

@@ -104,6 +104,10 @@ bool ls_optimizer_excludes(const char *words, const ls_weight *w) {
     return false;
 }
 
+bool ls_optimizer_divides_by_epsilon(const ls_optimizer *o) {
+    return (float)o->epsilon > 0;
+}
+
 ls_update ls_update_begin(const ls_optimizer *o, double learning_rate, uint64_t t) {
     ls_update u = {.learning_rate = learning_rate, .t = t, .trust = 1};
     if (o->class_->coefficients != NULL) {

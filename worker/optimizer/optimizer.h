@@ -39,8 +39,10 @@ typedef struct ls_optimizer_class {
     double (*slot_init)(const ls_optimizer *o, int slot);      /* NULL: 0 */
     void (*coefficients)(const ls_optimizer *o, ls_update *u); /* from learning_rate and t; NULL: it has none */
     void (*update)(const ls_optimizer *o, const ls_update *u);
-    /* Whether a zero gradient leaves weights and slots as they are; NULL: it never does. */
-    bool (*idle)(const ls_optimizer *o);
+    /* Whether a zero gradient leaves weights and slots as they are: always; where all slots are zero. NULL: it does
+     * not.
+     */
+    bool (*idles)(const ls_optimizer *o), (*rests)(const ls_optimizer *o);
     /*
      * For optimizers that adapt the rate of each weight to norms (LARS, LAMB); NULL for the others. direction: before
      * the norms are taken, u->g (read, overwritten) becomes what the step goes along; may update slots; NULL: the

@@ -21,4 +21,8 @@
 LS_OPTIMIZER_LIST(X)
 #undef X
 
+/* Those that subtract something times a slot or the gradient, over a root to which epsilon is added, rest unless that
+ * is nothing by nothing. */
+bool ls_optimizer_divides_by_epsilon(const ls_optimizer *o);
+
 #endif

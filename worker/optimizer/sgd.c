@@ -41,7 +41,7 @@ static void update(const ls_optimizer *o, const ls_update *u) {
     }
 }
 
-static bool idle(const ls_optimizer *o) {
+static bool idles(const ls_optimizer *o) {
     return o->momentum <= 0;
 }
 
@@ -52,4 +52,4 @@ const ls_optimizer_class ls_optimizer_sgd = {.name = "SGD",
                                              .parse = parse,
                                              .slots = slots,
                                              .update = update,
-                                             .idle = idle};
+                                             .idles = idles};

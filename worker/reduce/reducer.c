@@ -44,7 +44,7 @@ static ls_status check_same(ls_reducer *r, ls_err *err) {
     h = mix(h, &o->wire_bfloat16, sizeof o->wire_bfloat16);
     h = mix(h, &o->n_gradient, sizeof o->n_gradient);
     for (int k = 0; k < o->n_sparse; k++) {
-        const size_t range[] = {o->sparse[k].first, o->sparse[k].n, o->sparse[k].marks, o->sparse[k].idle};
+        const size_t range[] = {o->sparse[k].first, o->sparse[k].n, o->sparse[k].marks, o->sparse[k].zero};
         h = mix(h, range, sizeof range);
     }
     h = o->n_segments > 0 ? mix(h, o->segments, ((size_t)o->n_segments + 1) * sizeof *o->segments) : h;

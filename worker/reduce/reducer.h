@@ -50,18 +50,23 @@ enum {
     LS_MAX_NORMS = 4
 };
 
+/* What apply does with a gradient of zeros: something; nothing where the optimizer slots are zero too; nothing. */
+typedef enum { LS_ZERO_MOVES, LS_ZERO_RESTS, LS_ZERO_IDLES } ls_zero;
+
 /*
  * A range of the arenas whose gradient is sparse (a table of which a batch uses some rows). It consists of blocks of
  * LS_REDUCE_BLOCK floats. A gradient slot has a bit for each, 64 to a word, so that a word tells of LS_REDUCE_CHUNK
  * floats: a block without its bit is zero in that slot. Whoever writes a slot sets the bits, and makes blocks zero
  * again before it clears them. The bits of the result are those of a range that is not sparse. Only blocks that some
- * lane has are added, and sent between nodes.
+ * lane has are added, and sent between nodes. With LS_ZERO_IDLES apply is called for these blocks alone, and only their
+ * parameters are sent; with LS_ZERO_RESTS it may be left out for blocks that have not had a gradient yet, unless slots
+ * that were given (ls_reducer_scatter_slots) are not zero there: rows of a table that no batch has used yet cost
+ * nothing.
  */
 typedef struct ls_sparse {
     size_t first, n; /* floats; begins and ends with a bucket, and with a segment */
     size_t marks;    /* floats from the start of a gradient slot to the range's words */
-    bool idle;       /* a zero gradient changes neither parameters nor slots: apply is called for the blocks alone, and
-                        only their parameters are sent */
+    ls_zero zero;
 } ls_sparse;
 
 /*

@@ -141,6 +141,7 @@ static void lay_work(ls_reducer *r, layout *l) {
         }
     }
     r->zeros = lay(l, LS_REDUCE_CHUNK, sizeof(float), 64);
+    r->woken = lay(l, (r->o.n_gradient - r->o.n_reduced) / 2, sizeof *r->woken, 64);
     for (int i = 0; i < r->o.n_threads; i++) {
         r->work[i].scratch = lay(l, (size_t)n_scratch * LS_REDUCE_CHUNK, sizeof(float), 64);
         r->work[i].unpacked = lay(l, n_unpacked * LS_REDUCE_CHUNK, sizeof(float), 64);

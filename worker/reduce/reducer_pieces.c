@@ -78,6 +78,11 @@ static bool next_run(uint64_t *blocks, size_t n, size_t *at, size_t *count) {
     return true;
 }
 
+/* Where half of the blocks are used, leaving out the others is not worth the trouble. */
+static bool worth_apart(uint64_t blocks) {
+    return __builtin_popcountll(blocks) <= 32;
+}
+
 static uint64_t *marks_of(float *slot, const ls_sparse *sparse, size_t first) {
     return (uint64_t *)(void *)(slot + sparse->marks) + (first - sparse->first) / LS_REDUCE_CHUNK;
 }
@@ -152,7 +157,7 @@ size_t ls_reducer_fragments_bytes(const ls_reducer *r, const ls_slice *s, int n_
 
 /* Whether only blocks of the slice change. */
 static bool skips(const ls_reducer *r, const ls_slice *s) {
-    return s->sparse >= 0 && r->o.sparse[s->sparse].idle;
+    return s->sparse >= 0 && r->o.sparse[s->sparse].zero == LS_ZERO_IDLES;
 }
 
 bool ls_reducer_packs(const ls_reducer *r, const ls_slice *s) {
@@ -273,14 +278,14 @@ static const float *add_blocks(const ls_reducer *r, ls_work *w, const ls_job *jo
 /* The reduced gradient of one piece of an own part; valid until the thread's next call. */
 static const float *reduce_piece(ls_reducer *r, ls_work *w, const ls_job *job, size_t first, size_t n) {
     const ls_sum *sum = &r->scheme->stages[job->level].sum;
-    uint64_t blocks = ~(uint64_t)0;
+    uint64_t blocks = ~(uint64_t)0, marked = blocks;
     if (job->slice.sparse >= 0) {
-        blocks = job->words[index_of(&job->slice, first)] = blocks_of(r, job, first);
-        if (blocks == 0) {
+        marked = job->words[index_of(&job->slice, first)] = blocks_of(r, job, first);
+        if (marked == 0) {
             return r->zeros;
         }
-        /* A lone fragment is taken as it is; where half is used, skipping the other half is not worth the trouble. */
-        blocks = sum->n_ops == 0 || __builtin_popcountll(blocks) > 32 ? ~(uint64_t)0 : blocks;
+        marked = worth_apart(marked) ? marked : ~(uint64_t)0;
+        blocks = sum->n_ops == 0 ? ~(uint64_t)0 : marked; /* a lone fragment is taken as it is */
     }
     point_at_leaves(r, w, job, first, n, blocks);
     const float *gradient;
@@ -290,18 +295,58 @@ static const float *reduce_piece(ls_reducer *r, ls_work *w, const ls_job *job, s
     } else {
         gradient = add_blocks(r, w, job, n, blocks);
     }
-    note_non_finite(w, gradient, first, n);
+    for (size_t at, count; next_run(&marked, n, &at, &count);) {
+        note_non_finite(w, gradient + at, first + at, count);
+    }
     return gradient;
 }
 
-/* apply, on all of a piece or, where zero gradients change nothing, on its blocks. */
+static bool slots_are_zero(const ls_reducer *r, size_t first, size_t n) {
+    for (int k = 0; k < r->o.n_slots; k++) {
+        const uint32_t *bits = (const uint32_t *)(const void *)(r->slots[k] + first); /* -0 is not what a zero leaves */
+        uint32_t any = 0;
+        for (size_t i = 0; i < n; i++) {
+            any |= bits[i];
+        }
+        if (any != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Blocks of a piece that a zero gradient would change too: those that have had another. */
+static uint64_t blocks_awake(ls_reducer *r, const ls_job *job, size_t first, size_t n) {
+    const ls_sparse *sparse = &r->o.sparse[job->slice.sparse];
+    ls_blocks *b = &r->woken[(sparse->marks - r->o.n_reduced) / 2 + (first - sparse->first) / LS_REDUCE_CHUNK];
+    b->awake |= job->words[index_of(&job->slice, first)];
+    for (uint64_t left = ~(b->known | b->awake); left != 0; left &= left - 1) {
+        size_t at = (size_t)__builtin_ctzll(left) * LS_REDUCE_BLOCK;
+        if (at < n && !slots_are_zero(r, first + at, smaller(LS_REDUCE_BLOCK, n - at))) {
+            b->awake |= left & -left;
+        }
+    }
+    b->known = ~(uint64_t)0;
+    return b->awake;
+}
+
+/* apply, on all of a piece or on those of its blocks that it changes. */
 static void apply_to(ls_reducer *r, const ls_job *job, size_t first, size_t n, const float *gradient) {
-    if (!skips(r, &job->slice)) {
+    const ls_zero zero = job->slice.sparse < 0 ? LS_ZERO_MOVES : r->o.sparse[job->slice.sparse].zero;
+    if (zero == LS_ZERO_MOVES) {
         r->o.apply(r->o.context, first, n, gradient);
         return;
     }
     uint64_t blocks = job->words[index_of(&job->slice, first)];
     size_t at, count;
+    if (zero == LS_ZERO_RESTS) {
+        uint64_t rest = blocks_awake(r, job, first, n);
+        blocks = worth_apart(blocks) ? blocks : ~(uint64_t)0;
+        rest &= ~blocks;
+        while (next_run(&rest, n, &at, &count)) { /* its zeros, in memory, are not needed */
+            r->o.apply(r->o.context, first + at, count, r->zeros);
+        }
+    }
     while (next_run(&blocks, n, &at, &count)) {
         r->o.apply(r->o.context, first + at, count, gradient + at);
     }

@@ -127,6 +127,11 @@ typedef struct ls_work {
     char padding[LS_EXCHANGE_UNIT - 40];
 } ls_work;
 
+/* Of the 64 blocks of a word of a sparse range: whether it is known which slots are zero, and which may not be. */
+typedef struct {
+    uint64_t known, awake;
+} ls_blocks;
+
 struct ls_reducer {
     ls_team *team;
     ls_reducer_options o; /* tables are copies */
@@ -159,6 +164,7 @@ struct ls_reducer {
     float **raw;               /* (n_raw) this node's fragments, bases in the shared gradient slots */
     ls_work *work;             /* (n_threads) */
     float *zeros;              /* (LS_REDUCE_CHUNK) */
+    ls_blocks *woken;          /* (words of the sparse ranges) of this rank's slices; see reducer_pieces.c */
     ls_exchange *mail, *moves; /* of news; of optimizer slots */
     ls_news verdicts;
     char *private_memory; /* of all threads, and of whichever scheme is used */

@@ -1,5 +1,6 @@
 /* Parameters and optimizer slots between nodes, between steps: for checkpoints, resumes and first values. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
 #include "worker/reduce/reducer_private.h"
@@ -114,8 +115,14 @@ void ls_reducer_gather_slots(ls_reducer *r) {
         move_slots(r, true);
     }
 }
+/* Other ranks own the blocks, or something was written into the slots: which of them are zero is not known any more. */
+static void forget_blocks(ls_reducer *r) {
+    memset(r->woken, 0, (r->o.n_gradient - r->o.n_reduced) / 2 * sizeof *r->woken);
+}
+
 void ls_reducer_scatter_slots(ls_reducer *r) {
     move_slots(r, false);
+    forget_blocks(r);
 }
 
 void ls_reducer_use(ls_reducer *r, int cut, ls_order order) {
@@ -131,5 +138,6 @@ void ls_reducer_use(ls_reducer *r, int cut, ls_order order) {
             wait_moves(r, n);
         }
         r->scheme = to;
+        forget_blocks(r);
     }
 }

@@ -292,7 +292,53 @@ static void complaints(void **state) {
               "job.json:1: config.use_ema: averaged weights are not supported; set it to false");
 }
 
+/* What is said of a gradient of zeros is so, for weights of either sign and slots that are zero or anything. */
+static void zero_gradients(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        bool idles, rests;
+    } cases[] = {{"{\"class_name\": \"SGD\"}", true, false},
+                 {"{\"class_name\": \"SGD\", \"config\": {\"momentum\": 0.9}}", false, false},
+                 {"{\"class_name\": \"Adagrad\"}", true, false},
+                 {"{\"class_name\": \"Adadelta\"}", false, true},
+                 {"{\"class_name\": \"RMSprop\"}", false, true},
+                 {"{\"class_name\": \"RMSprop\", \"config\": {\"momentum\": 0.9, \"centered\": true}}", false, true},
+                 {"{\"class_name\": \"Adam\"}", false, true},
+                 {"{\"class_name\": \"Adam\", \"config\": {\"epsilon\": 0}}", false, false},
+                 {"{\"class_name\": \"Adam\", \"config\": {\"amsgrad\": true}}", false, true},
+                 {"{\"class_name\": \"AdamW\"}", false, true},
+                 {"{\"class_name\": \"Adamax\"}", false, true},
+                 {"{\"class_name\": \"Nadam\"}", false, true},
+                 {"{\"class_name\": \"Ftrl\"}", false, false}};
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        const ls_optimizer o = parse(cases[c].text);
+        const bool idles = o.class_->idles != NULL && o.class_->idles(&o);
+        const bool rests = o.class_->rests != NULL && o.class_->rests(&o);
+        assert_int_equal(idles, cases[c].idles);
+        assert_int_equal(rests, cases[c].rests);
+        float w[5] = {-0.0f, 0, 1, -1e-30f, 3e30f}, g[5] = {0}, slot[LS_MAX_SLOTS][5] = {{0}};
+        ls_update u = ls_update_begin(&o, o.learning_rate, 3);
+        u.w = w, u.g = g, u.n = 5;
+        for (int k = 0; k < LS_MAX_SLOTS; k++) {
+            for (int i = 0; i < 5 && idles; i++) {
+                slot[k][i] = 0.25f * (float)(i + k + 1);
+            }
+            u.slot[k] = slot[k];
+        }
+        float w_before[5], slot_before[LS_MAX_SLOTS][5];
+        memcpy(w_before, w, sizeof w);
+        memcpy(slot_before, slot, sizeof slot);
+        if (idles || rests) {
+            o.class_->update(&o, &u);
+            assert_memory_equal(w, w_before, sizeof w);
+            assert_memory_equal(slot, slot_before, sizeof slot);
+        }
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(formulas), cmocka_unit_test(complaints)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(formulas), cmocka_unit_test(zero_gradients),
+                                       cmocka_unit_test(complaints)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
