@@ -46,6 +46,7 @@ static const model_case spanning[] = {
     {"synchronized batch norm", BN_MODEL("\"synchronized\": true"), SPARSE, .sync = true, .tolerance = 2e-5},
     {"synchronized batch norm in bfloat16", BN_MODEL("\"momentum\": 0.9"), SPARSE, .sync = true, .bfloat16 = true,
      .tolerance = 0.1},
+    {"dense layers in bfloat16", dense_model, SPARSE, .bfloat16 = true, .tolerance = 0.1}, /* lanes take turns */
     {"a masked loss",
      SEQUENTIAL(LAYER("InputLayer", "\"batch_input_shape\": [null, 7]") "," LAYER(
          "Embedding",

@@ -183,11 +183,11 @@ static void one_step(const setting *s, ls_reducer *r, uint64_t step, unsigned fl
     ls_reducer_begin(r, step);
     for (int g = 0; g < schedule->n_groups; g++) {
         const ls_lane_group *group = &schedule->groups[g];
-        for (int m = 0; m < group->n_merges; m++) {
-            ls_reducer_merge(r, group->merges[m]);
-        }
         for (int j = 0; j < group->count && g + 1 < schedule->n_groups; j++) {
             write_lane(s, ls_reducer_gradient(r, group->slot[j]), group->first + j, step, 0, N_REDUCED);
+        }
+        for (int m = 0; m < group->n_merges && g + 1 < schedule->n_groups; m++) {
+            ls_reducer_merge(r, group->merges[m], 0, N_REDUCED);
         }
         ls_reducer_poll(r);
     }
@@ -197,6 +197,9 @@ static void one_step(const setting *s, ls_reducer *r, uint64_t step, unsigned fl
             for (int j = 0; j < group->count; j++) {
                 write_lane(s, ls_reducer_gradient(r, group->slot[j]), group->first + j, step, s->buckets[b],
                            s->buckets[b + 1]);
+            }
+            for (int m = 0; m < group->n_merges; m++) {
+                ls_reducer_merge(r, group->merges[m], s->buckets[b], s->buckets[b + 1] - s->buckets[b]);
             }
         }
         if ((value(9, s->team->rank, step, (size_t)b)) > 0.2f) { /* ranks fall behind each other */

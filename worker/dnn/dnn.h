@@ -27,6 +27,9 @@
 /* Floats that the layout takes, padding included. */
 size_t ls_layout_elems(const ls_layout *layout);
 bool ls_layout_equal(const ls_layout *a, const ls_layout *b);
+/* Whether a dense kernel lies in panels of so many columns (units): what belongs to input i and unit u is at
+ * (u / width * rows + i) * width + u % width; with padding it has so many rows (inputs) and columns. */
+bool ls_layout_panels(const ls_layout *layout, size_t *rows, size_t *cols, size_t *width);
 /* Between the layout and Keras's order (which the layout knows too); from_keras writes zeros into the padding. Plain
  * copies when layout is NULL are the caller's. */
 void ls_layout_to_keras(const ls_layout *layout, const float *from, float *keras_order);

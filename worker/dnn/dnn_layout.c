@@ -204,6 +204,23 @@ bool ls_layout_equal(const ls_layout *a, const ls_layout *b) {
     return a == b;
 }
 
+bool ls_layout_panels(const ls_layout *layout, size_t *rows, size_t *cols, size_t *width) {
+    const dnnl_memory_desc_t *m = &layout->kernel; /* (units, in) */
+    const dnnl_blocking_desc_t *b = &m->format_desc.blocking;
+    if (m->ndims != 2 || m->format_kind != dnnl_blocked || m->offset0 != 0 || b->inner_nblks != 2 ||
+        b->inner_idxs[0] != 1 || b->inner_idxs[1] != 0) {
+        return false;
+    }
+    const dnnl_dim_t units = b->inner_blks[1];
+    if (b->strides[1] != b->inner_blks[0] * units || b->strides[0] != m->padded_dims[1] * units) {
+        return false;
+    }
+    *rows = (size_t)m->padded_dims[1];
+    *cols = (size_t)m->padded_dims[0];
+    *width = (size_t)units;
+    return true;
+}
+
 static dnnl_primitive_t new_reorder(const dnnl_memory_desc_t *from_md, const dnnl_memory_desc_t *to_md) {
     dnnl_engine_t engine = ls_dnn_engine();
     dnnl_primitive_desc_t pd;

@@ -21,6 +21,16 @@ static void flush_denormals(void) {
 #endif
 }
 
+/* The most lanes whose sum this rank makes alone. */
+static int most_turns(const ls_engine *e) {
+    ls_branch nodes[LS_MAX_FRAGMENTS];
+    int most = 1, n = ls_lanes_fragments(e->n_lanes, e->lane_first, e->lane_last, nodes);
+    for (int i = 0; i < n; i++) {
+        most = nodes[i].count > most ? nodes[i].count : most;
+    }
+    return most;
+}
+
 static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls_plan **out, ls_err *err) {
     ls_plan_options o = {.n_samples = n_samples,
                          .training = training,
@@ -30,6 +40,7 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
                          .n_threads = e->plan_threads,
                          .heads = e->heads,
                          .cut = e->n_lanes > 1,
+                         .turns = e->at_once == 1 ? most_turns(e) : 1,
                          .sync_batch_norm = e->options.sync_batch_norm};
     return ls_plan_create(out, e->model, e->arena, &o, err);
 }

@@ -27,7 +27,8 @@ typedef struct {
 typedef struct {
     engine_plan *plan; /* NULL: the lane has no samples, or could not be read */
     ls_run run;
-    int own_bucket; /* next bucket that it completes */
+    int own_bucket;  /* next bucket that it completes */
+    int own_segment; /* a lane that is computed alone: the next whose gradient it merges */
 } lane_pass;
 
 /* What one lane needs while it is computed; as many as lanes are computed side by side or, where they meet, as the rank

@@ -17,9 +17,8 @@ typedef struct {
     uint64_t step;
     void (*after)(ls_engine *e, int lane, engine_plan *ep, size_t first, size_t n); /* inference: of each lane */
     /* training: */
-    const int *slot; /* of gradients, by context */
-    int count;       /* lanes that are computed side by side or together */
-    bool last_group; /* buckets become ready while it is computed */
+    const ls_lane_group *group; /* lanes that are computed side by side or together */
+    bool last_group;            /* buckets become ready while it is computed */
 } work;
 
 /* Fills the inputs (and targets) of one lane. A failure is kept in the context: the step goes on to its end, so that
@@ -67,11 +66,47 @@ typedef struct {
     bool leader; /* of the lanes computed at this time, the one whose thread speaks to the reducer */
 } lane_hook;
 
-/* After a backward call: marks the buckets that this lane has completed, tells the reducer (from one thread) about
- * those that all lanes of the last group have, and gives the reducer a chance to get on. */
+static void merge_range(ls_engine *e, const ls_lane_group *group, size_t first, size_t n) {
+    const bool timed = (ls_trace_is_on || e->profile.on) && group->n_merges > 0 && n > 0;
+    const int64_t start = timed ? ls_now_ns() : 0;
+    for (int k = 0; k < group->n_merges && n > 0; k++) {
+        ls_reducer_merge(e->reducer, group->merges[k], first, n);
+    }
+    if (timed) {
+        const int64_t end = ls_now_ns();
+        ls_trace_event("op", "gradient.merge", NULL, group->n_merges, start, end);
+        e->profile.merge_ns += end - start;
+    }
+}
+
+/* A lane that is computed alone: merges, while they are in the caches, the gradients that are complete after a call. */
+static void merge_complete(ls_engine *e, const ls_lane_group *group, lane_pass *pass, int call) {
+    const ls_plan *plan = pass->plan->plan;
+    size_t first = 0, last = 0;
+    for (; pass->own_segment < e->n_segments; pass->own_segment++) {
+        const segment *s = &e->segments[pass->own_segment];
+        if ((s->statistic ? ls_plan_n_backward(plan) : ls_plan_ready_call(plan, s->weight)) > call) {
+            break;
+        }
+        if (pass->run.turn.of > 1 && ls_plan_waits(plan, s->weight)) {
+            merge_range(e, group, first, last - first);
+            first = last = s->last;
+            continue;
+        }
+        first = last > first ? first : s->first;
+        last = s->last;
+    }
+    merge_range(e, group, first, last - first);
+}
+
+/* After a backward call: merges, marks the buckets that this lane has completed, tells the reducer (from one thread)
+ * about those that all lanes of the last group have, and gives the reducer a chance to get on. */
 static void after_backward_call(void *context, int call) {
     lane_hook *h = context;
     ls_engine *e = h->e;
+    if (h->work->group->count == 1) {
+        merge_complete(e, h->work->group, h->pass, call);
+    }
     if (!h->work->last_group) {
         return;
     }
@@ -81,7 +116,7 @@ static void after_backward_call(void *context, int call) {
     }
     if (h->leader) {
         while (e->bucket_next < n_buckets &&
-               atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->work->count) {
+               atomic_load_explicit(&e->bucket_done[e->bucket_next], memory_order_acquire) == h->work->group->count) {
             ls_reducer_ready(e->reducer, e->bucket_next++);
         }
         ls_reducer_poll(e->reducer);
@@ -93,10 +128,31 @@ static void leave_out(ls_engine *e, const work *w, int i) {
     if (!w->training) {
         return;
     }
-    memset(ls_reducer_gradient(e->reducer, w->slot[i]), 0, e->arena->n_reduced * sizeof(float));
+    memset(ls_reducer_gradient(e->reducer, w->group->slot[i]), 0, e->arena->n_reduced * sizeof(float));
+    if (w->group->count == 1) {
+        merge_range(e, w->group, 0, e->arena->n_reduced);
+    }
     for (int b = 0; w->last_group && b < ls_engine_buckets(e)->n_buckets; b++) {
         atomic_fetch_add_explicit(&e->bucket_done[b], 1, memory_order_release);
     }
+}
+
+/* Lanes whose sum this rank makes alone take turns, when they are of one size: then they use one plan, and what waits
+ * for the last of them is all there. Sums of bfloat16 are rounded lane by lane. */
+static ls_turn turn_of(const ls_engine *e, const work *w, int lane) {
+    if (!w->training || e->n_contexts > 1 || e->options.wire_bfloat16) {
+        return (ls_turn){0};
+    }
+    const ls_fragment *f = ls_lane_schedule_fragment(ls_reducer_schedule(e->reducer), lane);
+    const size_t begin = ls_engine_cut(w->n, e->n_lanes, f->node.first),
+                 count = ls_engine_cut(w->n, e->n_lanes, f->node.first + 1) - begin;
+    for (int k = 1; k < f->node.count; k++) {
+        if (ls_engine_cut(w->n, e->n_lanes, f->node.first + k + 1) != begin + (size_t)(k + 1) * count) {
+            return (ls_turn){0};
+        }
+    }
+    return (ls_turn){lane - f->node.first, f->node.count,
+                     ls_reducer_gradient(e->reducer, f->slot) - ls_reducer_gradient(e->reducer, w->group->slot[0])};
 }
 
 /* Finds the lane's plan in context i and fills its inputs. */
@@ -111,6 +167,7 @@ static void begin_lane(ls_engine *e, const work *w, int i, int lane) {
                                   .seed = e->options.seed,
                                   .step = w->step,
                                   .sample_index = w->index + first,
+                                  .turn = turn_of(e, w, lane),
                                   .states = ls_engine_lane_states(e, c, first)}};
     if (ep == NULL) {
         c->status = count > 0 ? c->err.status : c->status;
@@ -128,7 +185,7 @@ static void begin_lane(ls_engine *e, const work *w, int i, int lane) {
     }
     if (w->training) {
         c->last = ep;
-        ls_plan_set_dweights(ep->plan, ls_reducer_gradient(e->reducer, w->slot[i]));
+        ls_plan_set_dweights(ep->plan, ls_reducer_gradient(e->reducer, w->group->slot[i]));
     }
 }
 
@@ -192,20 +249,12 @@ static void run_together(ls_engine *e, const work *w, int first, int count) {
 }
 
 static void train_group(ls_engine *e, work *w, const ls_lane_group *group, bool last_group) {
-    const bool timed = (ls_trace_is_on || e->profile.on) && group->n_merges > 0;
-    const int64_t start = timed ? ls_now_ns() : 0;
-    for (int k = 0; k < group->n_merges; k++) {
-        ls_reducer_merge(e->reducer, group->merges[k]);
-    }
-    if (timed) {
-        const int64_t end = ls_now_ns();
-        ls_trace_event("op", "gradient.merge", NULL, group->n_merges, start, end);
-        e->profile.merge_ns += end - start;
-    }
-    w->slot = group->slot;
-    w->count = group->count;
+    w->group = group;
     w->last_group = last_group;
     run_together(e, w, group->first, group->count);
+    if (group->count > 1) {
+        merge_range(e, group, 0, e->arena->n_reduced);
+    }
 }
 
 /* Forward passes of this rank's lanes in inference mode. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
+#include "worker/ops/outer.h"
 #include "worker/ops/relu_mask.h"
 
 bool ls_linear_can_fuse(const ls_plan *p, const ls_node *node, const ls_node *last, const ls_node *next) {
@@ -85,6 +86,9 @@ ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_des
 
 static ls_status backward_weights(ls_plan *p, const ls_node *node, const ls_linear_desc *desc, const char *label,
                                   double flops, ls_ref src, ls_ref ddst, ls_err *err) {
+    if (ls_outer_takes(p, desc)) {
+        return ls_outer_backward_weights(p, node, desc, label, flops, src, ddst, err);
+    }
     ls_linear_desc d = *desc;
     d.weights.any = true;
     d.weights.dtype = LS_F32;

@@ -35,6 +35,10 @@ ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_
         *out = ls_plan_weight(p, w);
         return LS_OK;
     }
+    *out = ls_plan_find_copy(p, w, wanted, dtype);
+    if (ls_ref_some(*out)) {
+        return LS_OK;
+    }
     ls_md from = ls_md_in(*keras, lies, LS_F32), to = ls_md_in(*keras, wanted, dtype);
     ls_prim *reorder;
     LS_TRY(ls_prim_reorder(&reorder, &from, &to, ls_plan_threads(p), err));
@@ -43,6 +47,7 @@ ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_
     refs.of[LS_ARG_SRC] = ls_plan_weight(p, w);
     refs.of[LS_ARG_DST] = *out;
     ls_ops_emit_prim(p, LS_PHASE_PREPARE, "weight.reorder", node, reorder, &refs, 0);
+    ls_plan_keep_copy(p, w, wanted, dtype, *out);
     return LS_OK;
 }
 

@@ -25,7 +25,8 @@ void ls_ops_emit_prim(ls_plan *p, ls_phase phase, const char *label, const ls_no
 
 /*
  * A weight in the layout and type that a kernel wants: the arena's own memory when that is it already, else a copy that
- * a PREPARE call makes once a step. keras describes the weight in Keras's order (its dtype does not matter).
+ * a PREPARE call makes once a step, for all that want the same. keras describes the weight in Keras's order (its dtype
+ * does not matter).
  */
 ls_status ls_ops_weight(ls_plan *p, const ls_node *node, ls_weight *w, const ls_md *keras, const ls_layout *wanted,
                         ls_dtype dtype, ls_ref *out, ls_err *err) LS_MUST_CHECK;

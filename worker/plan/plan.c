@@ -239,6 +239,21 @@ ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w) {
     return (ls_ref){LS_REF_WEIGHT, w->id, 0};
 }
 
+ls_ref ls_plan_find_copy(const ls_plan *p, const ls_weight *w, const ls_layout *layout, ls_dtype dtype) {
+    for (int i = 0; i < p->n_copies; i++) {
+        const weight_copy *c = &p->copies[i];
+        if (c->weight == w && ls_layout_equal(c->layout, layout) && c->dtype == dtype) {
+            return c->ref;
+        }
+    }
+    return NO_REF;
+}
+
+void ls_plan_keep_copy(ls_plan *p, const ls_weight *w, const ls_layout *layout, ls_dtype dtype, ls_ref copy) {
+    weight_copy c = {w, layout, dtype, copy};
+    LS_PUSH(p->copies, p->n_copies, p->cap_copies, c);
+}
+
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w) {
     ls_arena_slot *s = &p->arena->slot[w->id];
     if (!s->decided) {
@@ -274,6 +289,11 @@ ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w) {
         s->sparse = p->arena->sparse && ls_shape_elems(&w->shape) >= LEAST_SPARSE && used_once(p->model, node, w);
     }
     return s->sparse ? (ls_ref){LS_REF_MARKS, w->id, 0} : NO_REF;
+}
+
+int ls_plan_wait(ls_plan *p, const ls_node *node, const ls_weight *w) {
+    p->waits[w->id] = p->options.turns > 1 && !p->written[w->id] && used_once(p->model, node, w);
+    return p->waits[w->id] ? p->options.turns : 1;
 }
 
 /* ---- the walk ---- */
@@ -474,6 +494,7 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, ls_arena *arena, 
     p->absorbed = ls_xcalloc(n_nodes, sizeof *p->absorbed);
     p->notes = ls_xcalloc(n_nodes, sizeof *p->notes);
     p->written = ls_xcalloc(n_weights, sizeof *p->written);
+    p->waits = ls_xcalloc(n_weights, sizeof *p->waits);
     p->ready = ls_xcalloc(n_weights, sizeof *p->ready);
     p->inputs = ls_xcalloc((size_t)model->n_inputs + 1, sizeof *p->inputs);
     p->targets = ls_xcalloc(n_outputs, sizeof *p->targets);
@@ -521,10 +542,10 @@ void ls_plan_destroy(ls_plan *p) {
         free(p->notes[i]);
     }
     ls_plan_profile(p, false);
-    void *owned[] = {p->buffers,       p->values,          p->gradients,     p->wants,   p->fused,
-                     p->absorbed,      p->notes,           p->written,       p->ready,   p->pending,
-                     p->inputs,        p->sample_weights,  p->targets,       p->outputs, p->logits,
-                     p->is_ready_call, p->persistent_base, p->gradient_args, p->meetings};
+    void *owned[] = {p->buffers,         p->values,         p->gradients, p->wants,   p->fused,  p->absorbed,
+                     p->notes,           p->written,        p->waits,     p->copies,  p->ready,  p->pending,
+                     p->inputs,          p->sample_weights, p->targets,   p->outputs, p->logits, p->is_ready_call,
+                     p->persistent_base, p->gradient_args,  p->meetings};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
         free(owned[i]);
     }

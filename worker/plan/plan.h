@@ -38,6 +38,13 @@ static inline bool ls_ref_some(ls_ref r) {
     return r.kind != LS_REF_NONE;
 }
 
+/* Lanes that go through the same plan one after the other and whose gradients are then added: what makes a gradient may
+ * keep its factors until the last of them, and write the sum (ls_plan_waits). */
+typedef struct ls_turn {
+    int at, of;    /* this lane is number `at`; `of` at most 1: it is on its own */
+    ptrdiff_t sum; /* floats from where the lane's own gradient would be written to the place of the sum of all */
+} ls_turn;
+
 /* What a run is about; the same for all calls of one lane's pass. */
 typedef struct ls_run {
     int64_t n_samples;
@@ -45,9 +52,10 @@ typedef struct ls_run {
     float grad_scale; /* 1 / samples of the global batch (a lane writes d(mean over the batch)) */
     float stat_scale; /* samples of this lane / samples of the global batch */
     uint64_t seed;
-    uint64_t step;                /* global step number from 0: with the sample's index, what random draws depend on */
+    uint64_t step; /* global step number from 0: with the sample's index, what random draws depend on */
     const uint32_t *sample_index; /* (n_samples) position in the data set */
     float *const *states; /* (model->n_states) what stateful layers go on with, and leave: (n_samples, state_elems) */
+    ls_turn turn;
 } ls_run;
 
 typedef void (*ls_kernel)(const ls_call *call, const ls_run *run);
@@ -137,6 +145,9 @@ void ls_plan_din_view(ls_plan *p, const ls_tensor *t, ls_ref same, ls_dtype dtyp
 const ls_layout *ls_plan_weight_layout(ls_plan *p, ls_weight *w, const ls_layout *wanted);
 /* The weight as it lies in the arena (f32). */
 ls_ref ls_plan_weight(ls_plan *p, const ls_weight *w);
+/* What nodes that prepare a weight in another form leave for others that want the same: NONE until it has been kept. */
+ls_ref ls_plan_find_copy(const ls_plan *p, const ls_weight *w, const ls_layout *layout, ls_dtype dtype);
+void ls_plan_keep_copy(ls_plan *p, const ls_weight *w, const ls_layout *layout, ls_dtype dtype, ls_ref copy);
 /* Where to write (overwrite) this node's gradient of the weight, f32, in the arena's layout; for LS_WEIGHT_STAT the
  * batch's value times run->stat_scale. Contributions of several nodes are added. */
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
@@ -147,6 +158,14 @@ ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
  * the words, and marks each block that it writes to; the memory has been zero at first. Before ls_plan_dweight.
  */
 ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w);
+
+/*
+ * For a node that can make the weight's gradient for several lanes at once, before ls_plan_dweight: how many there may
+ * be (ls_turn.of); from then on its backward call, in a run with turns, writes the sum over all lanes in the turn of
+ * the last, and nothing before. 1: it is to write each lane's gradient, as ever (the weight is used by others too, or
+ * lanes are not computed one after the other).
+ */
+int ls_plan_wait(ls_plan *p, const ls_node *node, const ls_weight *w);
 
 /* Where a forward call adds a penalty on activations: one double, summed over the samples of the run; what is added is
  * multiplied by *scale. kind NONE: nobody wants a loss. */
@@ -175,6 +194,7 @@ typedef struct ls_plan_options {
     bool direct_convolution;      /* not Winograd's algorithm, whose rounding is another (worker/ops/winograd.h) */
     bool cut;                     /* the batch has other samples than those of one pass (ls_plan_cut) */
     bool sync_batch_norm;         /* as if every BatchNormalization were synchronized */
+    int turns;                    /* most lanes that will be computed one after the other (ls_turn); 0: one */
 } ls_plan_options;
 
 /* Compiles. */
@@ -218,6 +238,8 @@ void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *cont
 
 /* Index of the backward call after which the weight's gradient is complete and its value is no longer read. */
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w);
+/* Whether a run with turns writes the weight's gradient in the turn of the last lane only, as the sum over all. */
+bool ls_plan_waits(const ls_plan *p, const ls_weight *w);
 /* Whether the plan writes a gradient (a statistic's value) for the weight. */
 bool ls_plan_has_gradient(const ls_plan *p, const ls_weight *w);
 int ls_plan_n_backward(const ls_plan *p);

@@ -36,6 +36,14 @@ typedef struct {
     ls_dtype dtype;
 } contribution;
 
+/* A weight that has been prepared in another form. */
+typedef struct {
+    const ls_weight *weight;
+    const ls_layout *layout;
+    ls_dtype dtype;
+    ls_ref ref;
+} weight_copy;
+
 struct ls_plan {
     const ls_model *model;
     ls_arena *arena;
@@ -52,8 +60,11 @@ struct ls_plan {
     bool *absorbed;        /* by node id: computed by another node, or differentiated by the loss */
     void **notes;          /* by node id */
     bool *written;         /* by weight id: the gradient has a first contribution */
+    bool *waits;           /* by weight id: ls_plan_waits */
     int *ready;            /* by weight id */
     bool *is_ready_call;   /* by backward call */
+    weight_copy *copies;
+    int n_copies, cap_copies;
     contribution *pending;
     int n_pending, cap_pending;
     ls_phase phase; /* being compiled */

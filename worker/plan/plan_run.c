@@ -151,6 +151,9 @@ void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {
     return p->ready[w->id];
 }
+bool ls_plan_waits(const ls_plan *p, const ls_weight *w) {
+    return p->waits[w->id];
+}
 bool ls_plan_has_gradient(const ls_plan *p, const ls_weight *w) {
     return p->written[w->id];
 }

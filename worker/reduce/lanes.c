@@ -93,7 +93,6 @@ void ls_lane_schedule_init(ls_lane_schedule *s, int n_lanes, int first, int last
         group->first = first + g * at_once;
         group->count = last - group->first < at_once ? last - group->first : at_once;
         group->slot = ls_xcalloc((size_t)group->count, sizeof *group->slot);
-        merge_pending(&k, taken, group);
         for (int i = 0, slot = 0; i < group->count; i++) {
             while (taken[slot]) {
                 slot++;
@@ -104,6 +103,9 @@ void ls_lane_schedule_init(ls_lane_schedule *s, int n_lanes, int first, int last
                 s->n_slots = slot + 1;
             }
             k.items[k.n++] = (ls_fragment){{group->first + i, 1}, slot};
+        }
+        if (g + 1 < s->n_groups || at_once == 1) {
+            merge_pending(&k, taken, group);
         }
     }
     s->n_fragments = k.n;
@@ -118,6 +120,14 @@ void ls_lane_schedule_release(ls_lane_schedule *s) {
     free(s->groups);
     free(s->fragments);
     *s = (ls_lane_schedule){0};
+}
+
+const ls_fragment *ls_lane_schedule_fragment(const ls_lane_schedule *s, int lane) {
+    int f = 0;
+    while (s->fragments[f].node.first + s->fragments[f].node.count <= lane) {
+        f++;
+    }
+    return &s->fragments[f];
 }
 
 void ls_lanes_merge(float *restrict dst, const float *restrict src, size_t n) {

@@ -37,8 +37,8 @@ typedef struct ls_merge {
     int dst, src;
 } ls_merge;
 
-/* Lanes that are computed side by side: first do the merges, in order, over the whole gradient arena; then let lane
- * `first + i` overwrite slot[i]. */
+/* Lanes that are computed side by side: let lane `first + i` overwrite slot[i]; then do the merges, in order, over the
+ * whole gradient arena. A lane that is computed alone may have them done range by range, as its gradient is made. */
 typedef struct ls_lane_group {
     int first, count;
     int *slot; /* (count) */
@@ -46,8 +46,9 @@ typedef struct ls_lane_group {
     ls_merge *merges;
 } ls_lane_group;
 
-/* What is left in the slots after the last group; `node` of the tree has its sum in `slot`. In lane order. The last
- * group's own sums are left to the all-reduce, which reads each of them once anyway. */
+/* What is left in the slots after the last group; `node` of the tree has its sum in `slot`. In lane order. Where lanes
+ * are computed one at a time these are the largest nodes that the rank can make. Else the last group's own sums are
+ * left to the all-reduce, which reads each of them once anyway. */
 typedef struct ls_fragment {
     ls_branch node;
     int slot;
@@ -66,6 +67,9 @@ typedef struct ls_lane_schedule {
 /* The schedule of the lanes [first, last) of n_lanes, at_once >= 1 at a time. Frees with ls_lane_schedule_release. */
 void ls_lane_schedule_init(ls_lane_schedule *s, int n_lanes, int first, int last, int at_once);
 void ls_lane_schedule_release(ls_lane_schedule *s);
+
+/* The fragment that a lane of this rank is in. */
+const ls_fragment *ls_lane_schedule_fragment(const ls_lane_schedule *s, int lane);
 
 /* dst[i] += src[i]: a merge over a range. */
 void ls_lanes_merge(float *restrict dst, const float *restrict src, size_t n);

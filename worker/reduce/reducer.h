@@ -145,8 +145,9 @@ float *ls_reducer_gradient(ls_reducer *r, int i); /* (n_reduced), i < schedule's
 const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r);
 size_t ls_reducer_shared_bytes(const ls_reducer *r); /* of this node, all in all */
 
-/* A merge of the schedule, over a whole gradient slot. Local. */
-void ls_reducer_merge(ls_reducer *r, ls_merge merge);
+/* A merge of the schedule, over [first, first + n) of the gradient slots, which cuts sparse ranges, if at all, where
+ * buckets may. Local. */
+void ls_reducer_merge(ls_reducer *r, ls_merge merge, size_t first, size_t n);
 
 /* Where lane `lane` of this rank writes its sums (n_sums) for the next verdict; zeroed by the verdict before. */
 double *ls_reducer_lane_sums(ls_reducer *r, int lane);

@@ -504,25 +504,33 @@ void ls_reducer_unpack_params(ls_reducer *r, ls_job *job) {
 
 /* ---- merging lanes ---- */
 
-static void merge_sparse(ls_reducer *r, float *dst, float *src, const ls_sparse *sparse) {
-    for (size_t from = 0; from < sparse->n; from += LS_REDUCE_CHUNK) {
+/* [begin, end) of a sparse range, counted from its start; begin is a multiple of LS_REDUCE_CHUNK. */
+static void merge_sparse(ls_reducer *r, float *dst, float *src, const ls_sparse *sparse, size_t begin, size_t end) {
+    for (size_t from = begin; from < end; from += LS_REDUCE_CHUNK) {
         uint64_t *into = marks_of(dst, sparse, sparse->first + from);
         uint64_t blocks = *into |= *marks_of(src, sparse, sparse->first + from);
-        size_t n = smaller(LS_REDUCE_CHUNK, sparse->n - from), at, count;
+        size_t n = smaller(LS_REDUCE_CHUNK, end - from), at, count;
         while (next_run(&blocks, n, &at, &count)) {
             ls_sum_merge(dst + sparse->first + from + at, src + sparse->first + from + at, count, r->o.wire_bfloat16);
         }
     }
 }
 
-void ls_reducer_merge(ls_reducer *r, ls_merge merge) {
+void ls_reducer_merge(ls_reducer *r, ls_merge merge, size_t first, size_t n) {
     float *dst = ls_reducer_gradient(r, merge.dst), *src = ls_reducer_gradient(r, merge.src);
-    size_t done = 0;
-    for (int k = 0; k < r->o.n_sparse; k++) {
+    size_t done = first, end = first + n;
+    for (int k = 0; k < r->o.n_sparse && done < end; k++) {
         const ls_sparse *s = &r->o.sparse[k];
-        ls_sum_merge(dst + done, src + done, s->first - done, r->o.wire_bfloat16);
-        merge_sparse(r, dst, src, s);
-        done = s->first + s->n;
+        const size_t s_end = s->first + s->n, last = smaller(s_end, end);
+        if (s_end <= done || s->first >= end) {
+            continue;
+        }
+        if (s->first > done) {
+            ls_sum_merge(dst + done, src + done, s->first - done, r->o.wire_bfloat16);
+            done = s->first;
+        }
+        merge_sparse(r, dst, src, s, done - s->first, last - s->first);
+        done = last;
     }
-    ls_sum_merge(dst + done, src + done, r->o.n_reduced - done, r->o.wire_bfloat16);
+    ls_sum_merge(dst + done, src + done, end - done, r->o.wire_bfloat16);
 }

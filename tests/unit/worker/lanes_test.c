@@ -43,9 +43,6 @@ static float *run_schedule(const ls_lane_schedule *s) {
     int next = s->first;
     for (int g = 0; g < s->n_groups; g++) {
         const ls_lane_group *group = &s->groups[g];
-        for (int m = 0; m < group->n_merges; m++) {
-            ls_lanes_merge(slots + group->merges[m].dst * ELEMS, slots + group->merges[m].src * ELEMS, ELEMS);
-        }
         assert_int_equal(group->first, next);
         assert_in_range(group->count, 1, s->at_once);
         for (int j = 0; j < group->count; j++) {
@@ -53,6 +50,9 @@ static float *run_schedule(const ls_lane_schedule *s) {
             for (int i = 0; i < ELEMS; i++) {
                 slots[group->slot[j] * ELEMS + i] = value(group->first + j, i);
             }
+        }
+        for (int m = 0; m < group->n_merges; m++) {
+            ls_lanes_merge(slots + group->merges[m].dst * ELEMS, slots + group->merges[m].src * ELEMS, ELEMS);
         }
         next += group->count;
     }

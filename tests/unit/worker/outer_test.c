@@ -1,0 +1,158 @@
+/* Gradients of dense kernels from few samples: against sums in double, and lanes together against each alone. */
+#include "worker/ops/outer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+#include "worker/plan/bf16.h"
+
+typedef struct shape {
+    size_t n, in, units, n_lanes;
+    size_t width; /* of panels in memory; 0: Keras's order */
+} shape;
+
+static const shape shapes[] = {
+    {16, 72, 64, 8, 64}, {1, 1, 1, 1, 0},      {2, 8, 32, 2, 32},  {7, 33, 21, 5, 0},
+    {16, 40, 10, 8, 16}, {3, 17, 100, 7, 64},  {64, 24, 48, 3, 0}, {5, 9, 16, 13, 16},
+    {12, 31, 33, 6, 64}, {15, 16, 17, 16, 32}, {9, 130, 65, 1, 0},
+};
+
+typedef struct example {
+    ls_outer o;
+    size_t n_elems; /* of dW, padding included */
+    uint16_t *x, *dz;
+    uint32_t *x_words, *dz_words;
+    float *dbias;
+} example;
+
+static uint64_t seed;
+static uint16_t *numbers(size_t n) {
+    uint16_t *h = ls_xcalloc(n, sizeof *h);
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        h[i] = ls_bf16_from_f32((float)((double)(seed >> 11) / 9007199254740992.0 - 0.5));
+    }
+    return h;
+}
+
+static example make(const shape *s) {
+    const ls_outer_kernels *k = ls_outer_avx512_bf16;
+    example e = {.o = {s->n, s->in, s->units, s->in, s->units, s->units}};
+    if (s->width > 0) {
+        e.o.width = s->width;
+        e.o.rows = ls_align_up(s->in, 16);
+        e.o.cols = (s->units + s->width - 1) / s->width * s->width;
+    }
+    e.n_elems = e.o.rows * e.o.cols;
+    const size_t x = ls_outer_x_words(&e.o), dz = ls_outer_dz_words(&e.o);
+    e.x = numbers(s->n_lanes * s->n * s->in);
+    e.dz = numbers(s->n_lanes * s->n * s->units);
+    e.x_words = ls_xcalloc(s->n_lanes * x, sizeof *e.x_words);
+    e.dz_words = ls_xcalloc(s->n_lanes * dz, sizeof *e.dz_words);
+    e.dbias = ls_xcalloc(s->n_lanes * s->units, sizeof *e.dbias);
+    for (size_t l = 0; l < s->n_lanes; l++) {
+        k->pack_x(&e.o, e.x + l * s->n * s->in, e.x_words + l * x);
+        k->pack_dz(&e.o, e.dz + l * s->n * s->units, e.dz_words + l * dz, e.dbias + l * s->units);
+    }
+    return e;
+}
+
+static void clear(example *e) {
+    void *owned[] = {e->x, e->dz, e->x_words, e->dz_words, e->dbias};
+    for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
+        free(owned[i]);
+    }
+}
+
+/* dW of lanes [first, first + n); NaN where nothing was written. */
+static float *sum_of(const example *e, size_t first, size_t n) {
+    const size_t x = ls_outer_x_words(&e->o), dz = ls_outer_dz_words(&e->o), blocks = ls_outer_blocks(&e->o);
+    float *dw = ls_xcalloc(e->n_elems, sizeof *dw);
+    for (size_t i = 0; i < e->n_elems; i++) {
+        dw[i] = NAN;
+    }
+    for (size_t begin = 0; begin < blocks; begin += 3) { /* as threads would share them */
+        ls_outer_avx512_bf16->sum(&e->o, n, e->x_words + first * x, x, e->dz_words + first * dz, dz, begin,
+                                  begin + 3 < blocks ? begin + 3 : blocks, dw);
+    }
+    return dw;
+}
+
+static size_t place(const ls_outer *o, size_t i, size_t u) {
+    return (u / o->width * o->rows + i) * o->width + u % o->width;
+}
+
+static void check_values(const shape *s, const example *e) {
+    float *got = sum_of(e, 0, s->n_lanes);
+    double all = 0, read = 0;
+    for (size_t i = 0; i < s->in; i++) {
+        for (size_t u = 0; u < s->units; u++) {
+            double sum = 0;
+            for (size_t k = 0; k < s->n_lanes * s->n; k++) {
+                sum += (double)ls_bf16_to_f32(e->x[k * s->in + i]) * ls_bf16_to_f32(e->dz[k * s->units + u]);
+            }
+            assert_true(fabs(sum - got[place(&e->o, i, u)]) <= 1e-6 * (double)(s->n_lanes * s->n));
+            read += fabs(got[place(&e->o, i, u)]);
+        }
+    }
+    for (size_t i = 0; i < e->n_elems; i++) {
+        all += fabs(got[i]);
+    }
+    assert_true(fabs(all - read) <= 1e-9 * all); /* padding is zero */
+    for (size_t l = 0; l < s->n_lanes; l++) {
+        for (size_t u = 0; u < s->units; u++) {
+            float sum = 0;
+            for (size_t k = 0; k < s->n; k++) {
+                sum += ls_bf16_to_f32(e->dz[(l * s->n + k) * s->units + u]);
+            }
+            assert_memory_equal(&sum, &e->dbias[l * s->units + u], sizeof sum);
+        }
+    }
+    free(got);
+}
+
+/* The tree of lanes over `n` of them, each written before it is added. */
+static float *tree(const example *e, size_t first, size_t n) {
+    size_t p = 1;
+    if (n == 1) {
+        return sum_of(e, first, 1);
+    }
+    while (2 * p < n) {
+        p *= 2;
+    }
+    float *left = tree(e, first, p), *right = tree(e, first + p, n - p);
+    for (size_t i = 0; i < e->n_elems; i++) {
+        left[i] += right[i];
+    }
+    free(right);
+    return left;
+}
+
+static void test_shapes(void **state) {
+    (void)state;
+    if (ls_outer_avx512_bf16 == NULL || !__builtin_cpu_supports("avx512bf16")) {
+        skip();
+    }
+    seed = 1;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        example e = make(&shapes[i]);
+        check_values(&shapes[i], &e);
+        float *together = sum_of(&e, 0, shapes[i].n_lanes), *alone = tree(&e, 0, shapes[i].n_lanes);
+        assert_memory_equal(together, alone, e.n_elems * sizeof *alone);
+        free(together);
+        free(alone);
+        clear(&e);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shapes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
