@@ -94,7 +94,7 @@ ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t n_byt
         done += n > 0 ? (size_t)n : 0;
     }
     if (fd < 0 || done < n_bytes || fsync(fd) != 0 || rename(temporary, path) != 0) {
-        s = ls_fail(err, LS_EIO, "%s: cannot be written: %s", path, strerror(errno));
+        s = ls_fail(err, ls_write_status(errno), "%s: cannot be written: %s", path, strerror(errno));
         if (fd >= 0) {
             unlink(temporary);
         }
@@ -131,6 +131,33 @@ void ls_folder_remove_temporaries(const char *path) {
     closedir(dir);
 }
 
+ls_status ls_write_status(int reason) {
+    switch (reason) {
+        case EACCES:
+        case EPERM:
+        case EROFS:
+        case ENOENT:
+        case ENOTDIR:
+        case EISDIR:
+        case ELOOP:
+        case ENAMETOOLONG: return LS_EINPUT;
+        default: return LS_EIO;
+    }
+}
+
+ls_status ls_file_check_writable(const char *path, ls_err *err) {
+    char *folder = ls_path_folder(path);
+    ls_status s = LS_OK;
+    if (ls_folder_exists(path)) {
+        s = ls_fail(err, LS_EINPUT, "%s: is a folder; name the file that is to be written", path);
+    } else if (access(folder, W_OK | X_OK) != 0) {
+        s = ls_fail(err, ls_write_status(errno), "%s: cannot be written, its folder %s: %s", path, folder,
+                    strerror(errno));
+    }
+    free(folder);
+    return s;
+}
+
 ls_status ls_folder_create(const char *path, ls_err *err) {
     char *copy = ls_xstrdup(path);
     ls_status s = LS_OK;
@@ -139,7 +166,7 @@ ls_status ls_folder_create(const char *path, ls_err *err) {
             char kept = *p;
             *p = '\0';
             if (mkdir(copy, 0777) != 0 && errno != EEXIST) {
-                s = ls_fail(err, LS_EIO, "%s: cannot be created: %s", copy, strerror(errno));
+                s = ls_fail(err, ls_write_status(errno), "%s: cannot be created: %s", copy, strerror(errno));
             }
             *p = kept;
             if (kept == '\0') {
@@ -148,7 +175,7 @@ ls_status ls_folder_create(const char *path, ls_err *err) {
         }
     }
     if (s == LS_OK && !ls_folder_exists(path)) {
-        s = ls_fail(err, LS_EIO, "%s: is a file; a folder was expected", path);
+        s = ls_fail(err, LS_EINPUT, "%s: is a file; a folder was expected", path);
     }
     free(copy);
     return s;

@@ -17,14 +17,23 @@ ls_status ls_file_read(const char *path, char **text, size_t *n_bytes, ls_err *e
  * file, if there was one, is still whole. */
 ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t n_bytes, ls_err *err) LS_MUST_CHECK;
 
-/* Removes from a folder in which nobody else writes what processes that died while they wrote have left: NAME.tmp.PID. */
+/* Removes from a folder in which nobody else writes what processes that died while they wrote have left: NAME.tmp.PID.
+ */
 void ls_folder_remove_temporaries(const char *path);
 
 /* fsync of a file's contents / of a folder's entries. */
 ls_status ls_file_sync(const char *path, ls_err *err) LS_MUST_CHECK;
 ls_status ls_folder_sync(const char *path, ls_err *err) LS_MUST_CHECK;
 
-/* mkdir -p, mode 0777 less umask. */
+/* Of an errno from creating or opening for writing: LS_EINPUT where another path would do (it leads through a file,
+ * must not be written), LS_EIO where the machine failed (no room, a bad disk). */
+ls_status ls_write_status(int reason);
+
+/* Whether a file may be put at path: it is no folder, and stands in one that may be written. LS_EINPUT. For what is
+ * written at the end of long work. */
+ls_status ls_file_check_writable(const char *path, ls_err *err) LS_MUST_CHECK;
+
+/* mkdir -p, mode 0777 less umask. LS_EINPUT, LS_EIO: ls_write_status. */
 ls_status ls_folder_create(const char *path, ls_err *err) LS_MUST_CHECK;
 
 bool ls_file_exists(const char *path);

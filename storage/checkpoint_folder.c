@@ -167,8 +167,10 @@ static ls_status find_newest(const char *folder, ls_checkpoint *ckpt, char **pat
     if (s == LS_ENOMEM) {
         s = ls_fail(err, s, "%s", bad.text);
     } else if (s != LS_OK) {
-        s = ls_fail(err, LS_ECORRUPT, "%s: none of its %zu checkpoints can be used; of the newest: %.700s", folder,
-                    list.n, newest.text);
+        s = ls_fail(
+            err, LS_ECORRUPT,
+            "%s: none of its %zu checkpoints can be used; bring one back, or start a new run; of the newest: %.700s",
+            folder, list.n, newest.text);
     }
     ls_checkpoint_list_release(&list);
     return s;

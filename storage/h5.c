@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/file.h"
 #include "common/memory.h"
 #include "storage/h5_private.h"
 
@@ -208,7 +209,7 @@ ls_status ls_h5_create(const char *path, ls_h5 **file, ls_err *err) {
     if (id < 0) {
         int reason = errno;
         ls_h5 failed = {-1, (char *)path};
-        return reason != 0 ? ls_fail(err, LS_EIO, "%s: cannot be created: %s", path, strerror(reason))
+        return reason != 0 ? ls_fail(err, ls_write_status(reason), "%s: cannot be created: %s", path, strerror(reason))
                            : ls_h5_fail(&failed, "", err, LS_EIO, "cannot be created");
     }
     *file = ls_xcalloc(1, sizeof **file);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/fault.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "storage/h5_private.h"
 
@@ -179,7 +180,8 @@ ls_status ls_h5_create_watched(const char *path, const char *fault_place, int *w
     hid_t id = H5Pset_driver(access, driver, &info) < 0 ? -1 : H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (id < 0) {
         ls_h5 failed = {-1, (char *)path};
-        return *write_error != 0 ? ls_fail(err, LS_EIO, "%s: cannot be created: %s", path, strerror(*write_error))
+        return *write_error != 0 ? ls_fail(err, ls_write_status(*write_error), "%s: cannot be created: %s", path,
+                                           strerror(*write_error))
                                  : ls_h5_fail(&failed, "", err, LS_EIO, "cannot be created");
     }
     *file = ls_xcalloc(1, sizeof **file);

@@ -54,7 +54,8 @@ static void write_holder(int fd) {
 static ls_status take_lock(const char *path, int wait_ms, int *out, ls_err *err) {
     char *name = ls_path_join(path, ".lock");
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    ls_status s = fd < 0 ? ls_fail(err, LS_EIO, "%s: cannot be opened: %s", name, strerror(errno)) : LS_OK;
+    ls_status s =
+        fd < 0 ? ls_fail(err, ls_write_status(errno), "%s: cannot be opened: %s", name, strerror(errno)) : LS_OK;
     free(name);
     LS_TRY(s);
     const int64_t deadline = ls_now_ns() + (int64_t)wait_ms * 1000000;
@@ -134,7 +135,9 @@ static ls_status open_files(ls_run_folder *run, ls_err *err) {
     ls_folder_remove_temporaries(run->checkpoints);
     char *name = ls_path_join(run->path, "events.jsonl");
     run->events = open(name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    ls_status s = run->events < 0 ? ls_fail(err, LS_EIO, "%s: cannot be opened: %s", name, strerror(errno)) : LS_OK;
+    ls_status s = run->events < 0
+                      ? ls_fail(err, ls_write_status(errno), "%s: cannot be opened: %s", name, strerror(errno))
+                      : LS_OK;
     free(name);
     LS_TRY(s);
     end_last_line(run->events);
@@ -254,7 +257,7 @@ ls_status ls_run_folder_history(const ls_run_folder *run, int64_t epoch, size_t 
     LS_TRY(s);
     int fd = open(run->history, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0) {
-        return ls_fail(err, LS_EIO, "%s: cannot be opened: %s", run->history, strerror(errno));
+        return ls_fail(err, ls_write_status(errno), "%s: cannot be opened: %s", run->history, strerror(errno));
     }
     char *row = row_text(epoch, n, values);
     s = append(fd, run->history, row, strlen(row), err);

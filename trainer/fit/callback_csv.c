@@ -50,7 +50,7 @@ static ls_status open_file(csv_logger *cb, const ls_moment *m, ls_err *err) {
     }
     cb->file = fopen(cb->path, go_on ? "ae" : "we");
     if (cb->file == NULL) {
-        return ls_fail(err, LS_EIO, "%s: cannot be opened for writing: %s", cb->path, strerror(errno));
+        return ls_fail(err, ls_write_status(errno), "%s: cannot be opened for writing: %s", cb->path, strerror(errno));
     }
     return LS_OK;
 }

@@ -61,6 +61,9 @@ static ls_status open_run(ls_fit *f, ls_err *err) {
                            : ls_fail(err, LS_EINPUT, "%s: the path of the run folder is too long", path);
     if (status == LS_OK) {
         snprintf(f->run_path, sizeof f->run_path, "%s", whole);
+        status = f->request->trace != NULL ? ls_file_check_writable(f->request->trace, err) : LS_OK;
+    }
+    if (status == LS_OK) {
         status = ls_run_folder_write_job(&f->run, f->job_text, err);
     }
     if (status == LS_OK) {

@@ -45,13 +45,9 @@ static char *constant_text(const ls_fit *f) {
     json_t *s = json_object();
     json_object_set_new(s, "version", json_integer(STATE_VERSION));
     json_object_set_new(s, "seed", json_integer(f->job.seed));
-    json_object_set_new(s, "shuffle", json_boolean(f->job.shuffle));
     json_object_set_new(s, "batch_size", json_integer(f->job.batch_size));
     json_object_set_new(s, "lanes", json_integer(f->job.lanes));
     json_object_set_new(s, "ranks", json_integer(f->team->size));
-    json_object_set_new(s, "bfloat16", json_boolean(f->job.bfloat16));
-    json_object_set_new(s, "direct_convolution", json_boolean(f->job.direct_convolution));
-    json_object_set_new(s, "wire_bfloat16", json_boolean(f->job.wire_bfloat16));
     json_object_set_new(s, "isa", json_string(ls_dnn_isa()));
     json_object_set_new(s, "onednn", json_string(ls_dnn_version()));
     json_object_set_new(s, "lockstep", json_string(LOCKSTEP_VERSION));
@@ -250,20 +246,74 @@ static ls_status check_same_run(ls_fit *f, ls_json state, ls_err *err) {
     const char *optimizer = f->compile.optimizer.class_->name;
     LS_TRY(ls_json_get_string(state, "optimizer", &optimizer, err));
     if (strcmp(optimizer, f->compile.optimizer.class_->name) != 0) {
-        return ls_fail(err, LS_EINPUT, "%s: was trained with the optimizer %s, the job has %s", state.doc->name,
-                       optimizer, f->compile.optimizer.class_->name);
+        return ls_fail(err, LS_EINPUT,
+                       "%s: was trained with the optimizer %s, the job has %s; resume with the same, or start a new "
+                       "run with this file as its \"weights\"",
+                       state.doc->name, optimizer, f->compile.optimizer.class_->name);
     }
     return LS_OK;
+}
+
+static void tell_difference(ls_fit *f, const char *path, const json_t *was, const json_t *is) {
+    enum { AS_WRITTEN = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(6) };
+    char *texts[] = {json_dumps(was, AS_WRITTEN), json_dumps(is, AS_WRITTEN)};
+    const char *dot = strrchr(path, '.');
+    bool rate = strcmp(dot, ".learning_rate") == 0 && json_is_number(was);
+    char text[512];
+    snprintf(text, sizeof text, "the checkpoint was written with %.120s %.60s, the job has %.60s: %s", path,
+             texts[0] != NULL ? texts[0] : "not set", texts[1] != NULL ? texts[1] : "not set",
+             rate ? "the rate that the checkpoint was written at goes on; for another, start a new run with its weights"
+                  : "training goes on, but the bits will not be those of an uninterrupted run");
+    ls_report_warning(f->report, text);
+    free(texts[0]);
+    free(texts[1]);
+}
+
+/* Each value below path that the two jobs do not share; objects are compared by their members. */
+static void tell_differences_below(ls_fit *f, const char *path, json_t *was, json_t *is) {
+    if (was == is || json_equal(was, is)) {
+        return;
+    }
+    if (!json_is_object(was) || !json_is_object(is)) {
+        tell_difference(f, path, was, is);
+        return;
+    }
+    const char *key;
+    json_t *value, *both = json_copy(was);
+    json_object_update(both, is);
+    json_object_foreach(both, key, value) {
+        char *inner = ls_xprintf("%s.%s", path, key);
+        tell_differences_below(f, inner, json_object_get(was, key), json_object_get(is, key));
+        free(inner);
+    }
+    json_decref(both);
+}
+
+static json_t *job_value(const json_t *job, const char *section, const char *key) {
+    json_t *value = json_object_get(json_object_get(job, section), key);
+    return json_is_null(value) ? NULL : value;
+}
+
+/* What of the job decides the bits, besides what check_same_run insists on. */
+static void tell_job_differences(ls_fit *f, const json_t *was) {
+    static const char *const keys[][2] = {
+        {"compile", "loss"},     {"compile", "loss_weights"}, {"compile", "optimizer"},         {"fit", "shuffle"},
+        {"fit", "class_weight"}, {"distribute", "precision"}, {"distribute", "convolution"},    {"distribute", "wire"},
+        {"data", "scale"},       {"data", "offset"},          {"distribute", "sync_batch_norm"}};
+    json_t *is = json_loads(f->job_text, 0, NULL);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        char *path = ls_xprintf("%s.%s", keys[i][0], keys[i][1]);
+        tell_differences_below(f, path, job_value(was, keys[i][0], keys[i][1]), job_value(is, keys[i][0], keys[i][1]));
+        free(path);
+    }
+    json_decref(is);
 }
 
 /* What may differ, but not without a word. */
 static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
     const char *isa = ls_dnn_isa();
     int64_t ranks = f->team->size;
-    bool direct = f->job.direct_convolution, wire = f->job.wire_bfloat16;
     LS_TRY(ls_json_get_string(state, "isa", &isa, err));
-    LS_TRY(ls_json_get_bool(state, "direct_convolution", &direct, err));
-    LS_TRY(ls_json_get_bool(state, "wire_bfloat16", &wire, err));
     LS_TRY(ls_json_get_int(state, "ranks", 1, INT64_MAX, &ranks, err));
     char text[400];
     if (f->chief && strcmp(isa, ls_dnn_isa()) != 0) {
@@ -273,19 +323,8 @@ static ls_status tell_differences(ls_fit *f, ls_json state, ls_err *err) {
                  isa, ls_dnn_isa());
         ls_report_warning(f->report, text);
     }
-    const struct {
-        const char *key, *was, *is;
-    } words[] = {{"convolution", direct ? "direct" : "auto", f->job.direct_convolution ? "direct" : "auto"},
-                 {"wire", wire ? "bfloat16" : "float32", f->job.wire_bfloat16 ? "bfloat16" : "float32"}};
-    for (size_t i = 0; f->chief && i < sizeof words / sizeof words[0]; i++) {
-        if (strcmp(words[i].was, words[i].is) != 0) {
-            snprintf(
-                text, sizeof text,
-                "the checkpoint was written with distribute.%s \"%s\", the job has \"%s\": training goes on, but the "
-                "bits will not be those of an uninterrupted run",
-                words[i].key, words[i].was, words[i].is);
-            ls_report_warning(f->report, text);
-        }
+    if (f->chief && json_is_object(ls_json_member(state, "job").value)) {
+        tell_job_differences(f, ls_json_member(state, "job").value);
     }
     if (f->chief && f->job.lanes == 0 && ranks != f->team->size) {
         snprintf(

@@ -209,7 +209,8 @@ static ls_shape output_shape(const ls_tensor *t) {
     return s;
 }
 
-static ls_status create_file(ls_fit *f, prediction *p, int64_t batch, ls_err *err) {
+static ls_status create_file(ls_fit *f, prediction *p, const char *path, int64_t batch, ls_err *err) {
+    LS_TRY(ls_file_check_writable(path, err));
     LS_TRY(ls_h5_create(p->temporary, &p->file, err));
     for (int o = 0; o < f->model->n_outputs; o++) {
         ls_shape s = output_shape(f->model->outputs[o]);
@@ -264,7 +265,7 @@ static ls_status predict(ls_fit *f, int64_t batch, void *context, ls_err *err) {
     prediction p = {.temporary = ls_xprintf("%s.tmp-%d", path, (int)getpid()),
                     .arrays = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.arrays),
                     .out = ls_xcalloc((size_t)f->model->n_outputs, sizeof *p.out)};
-    ls_status status = ls_team_agree(f->team, f->chief ? create_file(f, &p, batch, err) : LS_OK, err);
+    ls_status status = ls_team_agree(f->team, f->chief ? create_file(f, &p, path, batch, err) : LS_OK, err);
     ls_walk walk = {.order = f->in_order, .n_samples = feed->n_samples, .batch = (size_t)batch};
     for (size_t first = 0; status == LS_OK && first < feed->n_samples; first += (size_t)batch) {
         ls_walk_ahead(&walk, f->engine, f->train, first);

@@ -66,6 +66,23 @@ static ls_status check_keys(ls_json root, ls_err *err) {
     return LS_OK;
 }
 
+/* A number, or "auto", which is 0. */
+static ls_status read_auto(ls_json at, const row *r, double *out, ls_err *err) {
+    const char *word = json_string_value(at.value);
+    double value = json_number_value(at.value);
+    char found[96];
+    if (!ls_json_present(at)) {
+        return LS_OK;
+    }
+    if (word != NULL ? strcmp(word, "auto") != 0
+                     : !json_is_number(at.value) || !(value >= r->least && value <= r->most)) {
+        return ls_json_fail(at, err, "expected a number from %g to %g, or \"auto\", found %s", r->least, r->most,
+                            ls_json_describe(at.value, found, sizeof found));
+    }
+    *out = value;
+    return LS_OK;
+}
+
 static ls_status read_rows(ls_job *job, ls_json root, ls_err *err) {
     for (int i = 0; i < N_ROWS; i++) {
         const row *r = &rows[i];
@@ -77,16 +94,8 @@ static ls_status read_rows(ls_job *job, ls_json root, ls_err *err) {
             memcpy(at, &value, sizeof value);
         } else if (r->kind == REAL || r->kind == AUTO) {
             double value = r->standard;
-            const char *word = json_string_value(json_object_get(section.value, r->key));
-            if (r->kind == AUTO && word != NULL && strcmp(word, "auto") == 0) {
-                memcpy(at, &(double){0}, sizeof value);
-                continue;
-            }
-            if (r->kind == AUTO && word != NULL) {
-                return ls_json_fail(ls_json_member(section, r->key), err,
-                                    "expected a number of megabytes or \"auto\", found \"%s\"", word);
-            }
-            LS_TRY(ls_json_get_double(section, r->key, r->least, r->most, &value, err));
+            LS_TRY(r->kind == AUTO ? read_auto(ls_json_member(section, r->key), r, &value, err)
+                                   : ls_json_get_double(section, r->key, r->least, r->most, &value, err));
             memcpy(at, &value, sizeof value);
         } else {
             bool value = r->standard != 0;

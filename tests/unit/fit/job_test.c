@@ -180,8 +180,11 @@ static void errors_name_file_line_and_key(void **state) {
                  "--set fit.epochs=three: fit.epochs: expected a whole number from 1 to 9007199254740992, found the "
                  "text \"three\"");
     expect_error(whole, "distribute.bucket_mb=large",
-                 "--set distribute.bucket_mb=large: distribute.bucket_mb: expected a number of megabytes or \"auto\", "
-                 "found \"large\"");
+                 "--set distribute.bucket_mb=large: distribute.bucket_mb: expected a number from 0 to 65536, or "
+                 "\"auto\", found the text \"large\"");
+    expect_error(whole, "distribute.bucket_mb=true",
+                 "--set distribute.bucket_mb=true: distribute.bucket_mb: expected a number from 0 to 65536, or "
+                 "\"auto\", found true");
     expect_error(whole, "fit.epoch=3", "--set fit.epoch=3: fit.epoch: unknown key; did you mean \"epochs\"?");
     expect_error(whole, "fit", "--set fit: expected KEY=VALUE, for example --set fit.epochs=3");
     expect_error(whole, "fit..epochs=3", "--set fit..epochs=3: \"fit..epochs\" is not a path such as fit.epochs");

@@ -96,7 +96,7 @@ static void nothing_to_resume_is_said(void **state) {
     assert_non_null(strstr(e.text, "holds no run to resume"));
     assert_false(ls_folder_exists(path));
     assert_ok(ls_file_write_atomic(path, "x", 1, err));
-    assert_int_equal(ls_run_folder_open(&run, path, LS_RUN_NEW, 0, &e), LS_EIO);
+    assert_int_equal(ls_run_folder_open(&run, path, LS_RUN_NEW, 0, &e), LS_EINPUT);
     assert_non_null(strstr(e.text, path));
     free(path);
 }
