@@ -19,35 +19,37 @@ static void check_table(const size_t *at, int n, size_t end) {
     LS_ASSERT(end % LS_REDUCE_GRAIN == 0);
 }
 
-static uint64_t mix(uint64_t h, const void *bytes, size_t n_bytes) {
-    for (size_t i = 0; i < n_bytes; i++) { /* FNV-1a */
-        h = (h ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3u;
+static uint64_t mix(uint64_t h, const size_t *words, size_t n) {
+    for (size_t i = 0; i < n; i++) { /* FNV-1a, a word at a time */
+        h = (h ^ words[i]) * 0x100000001b3u;
     }
     return h;
 }
 
+static uint64_t mix_table(uint64_t h, const size_t *table, int n) {
+    return n > 0 ? mix(h, table, (size_t)n + 1) : h;
+}
+
 static uint64_t mix_cut(uint64_t h, const ls_cut *c) {
     const size_t words[] = {(size_t)c->n_buckets, (size_t)c->fan_in, c->least_floats, c->most_floats};
-    h = mix(h, words, sizeof words);
-    return c->n_buckets > 0 ? mix(h, c->buckets, ((size_t)c->n_buckets + 1) * sizeof *c->buckets) : h;
+    return mix_table(mix(h, words, 4), c->buckets, c->n_buckets);
 }
 
 /* What all ranks must agree on before they reduce anything. */
 static ls_status check_same(ls_reducer *r, ls_err *err) {
     const ls_reducer_options *o = &r->o;
-    const size_t counts[] = {(size_t)o->n_lanes, o->n_params,       o->n_reduced,       (size_t)r->n_schemes,
-                             (size_t)o->n_slots, (size_t)o->n_sums, (size_t)o->n_norms, (size_t)o->n_segments};
-    uint64_t h = mix(0xcbf29ce484222325u, counts, sizeof counts);
+    const size_t counts[] = {(size_t)o->n_lanes,  o->n_params,       o->n_reduced,       (size_t)r->n_schemes,
+                             (size_t)o->n_slots,  (size_t)o->n_sums, (size_t)o->n_norms, (size_t)o->n_segments,
+                             (size_t)o->n_sparse, o->n_gradient,     o->wire_bfloat16};
+    uint64_t h = mix(0xcbf29ce484222325u, counts, sizeof counts / sizeof counts[0]);
     for (int i = 0; i < r->n_schemes; i++) {
         h = mix_cut(h, &r->schemes[i].cut);
     }
-    h = mix(h, &o->wire_bfloat16, sizeof o->wire_bfloat16);
-    h = mix(h, &o->n_gradient, sizeof o->n_gradient);
     for (int k = 0; k < o->n_sparse; k++) {
         const size_t range[] = {o->sparse[k].first, o->sparse[k].n, o->sparse[k].marks, o->sparse[k].zero};
-        h = mix(h, range, sizeof range);
+        h = mix(h, range, sizeof range / sizeof range[0]);
     }
-    h = o->n_segments > 0 ? mix(h, o->segments, ((size_t)o->n_segments + 1) * sizeof *o->segments) : h;
+    h = mix_table(h, o->segments, o->n_segments);
     char words[160];
     snprintf(words, sizeof words, "%d lanes, %zu parameters, %zu of them reduced in %d buckets, fan-in %d", o->n_lanes,
              o->n_params, o->n_reduced, o->cut.n_buckets, r->schemes[0].cut.fan_in);

@@ -496,6 +496,7 @@ void ls_reducer_unpack_params(ls_reducer *r, ls_job *job) {
             words = r->scheme->stages[job->level + 1].jobs[out->job].words;
         }
         if (job->packed != NULL) { /* for its own children, of all outs together */
+            LS_ASSERT(words != NULL);
             memcpy(job->words + index_of(&job->slice, out->slice.first), words,
                    ls_reducer_n_pieces(r, &out->slice) * sizeof *words);
         }
