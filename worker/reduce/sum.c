@@ -153,7 +153,7 @@ void ls_sum_run(const ls_sum *s, const float *const *leaf, size_t n, float *scra
     float *restrict d = scratch;
     if (s->shape != SHAPE_ANY) {
         const float *f0 = leaf[0], *f1 = leaf[1];
-        const float *f2 = s->n_leaves > 2 ? leaf[2] : NULL, *f3 = s->n_leaves > 3 ? leaf[3] : NULL;
+        const float *f2 = s->n_leaves > 2 ? leaf[2] : f1, *f3 = s->n_leaves > 3 ? leaf[3] : f1; /* f1: not used */
         switch (s->shape) {
             case SHAPE_2:
                 for (size_t i = 0; i < n; i++) {
