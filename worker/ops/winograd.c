@@ -24,6 +24,7 @@ typedef struct sizes {
     size_t across, n_tiles;       /* tiles in a row; in all */
     size_t per_image;
     size_t kernel_place, sum_place; /* words from one place to the next: of weights, of their gradients */
+    size_t sum_c;                   /* input channels whose sums are held at a time */
 } sizes;
 
 /* Bytes of the transformed patches of a block: what leaves room for weights and results in a second-level cache of
@@ -57,7 +58,6 @@ static sizes measure(const ls_wino *w, size_t target, bool tiles_inside) {
     size_t block = target / (LS_WINO_PLACES * s.lda * sizeof(float)) * s.row_tiles / rows * rows;
     cut_blocks(&s, block < rows ? rows : block);
     s.kernel_place = words(&s, s.in_c) * s.panel + GAP;
-    s.sum_place = s.padded_c * s.panel + GAP;
     s.across = (size_t)(w->out_w + LS_WINO_TILE - 1) / LS_WINO_TILE;
     s.per_image = s.across * ((size_t)(w->out_h + LS_WINO_TILE - 1) / LS_WINO_TILE);
     s.n_tiles = (size_t)w->n * s.per_image;
@@ -120,10 +120,11 @@ ls_wino ls_wino_mirror(const ls_wino *w) {
 /* ---- when it pays ---- */
 
 const ls_wino_kernels *ls_wino_kernels_for(const char *isa, bool half) {
+    if (strncmp(isa, "avx512_core_bf16", 16) == 0 || strncmp(isa, "avx512_core_amx", 15) == 0) {
+        return half ? ls_wino_avx512_bf16 : ls_wino_avx512_bf16_full;
+    }
     if (half) {
-        return strncmp(isa, "avx512_core_bf16", 16) == 0 || strncmp(isa, "avx512_core_amx", 15) == 0
-                   ? ls_wino_avx512_bf16
-                   : NULL;
+        return NULL;
     }
     return strncmp(isa, "avx512_core", 11) == 0 ? ls_wino_avx512 : strncmp(isa, "avx2", 4) == 0 ? ls_wino_avx2 : NULL;
 }
@@ -304,13 +305,20 @@ void ls_wino_apply(const ls_wino *w, int n_threads, const void *src, const float
 
 /* ---- gradient of the weights ---- */
 
-/* Few tiles are one block, and what a panel sums up can be brought back while it is in the cache. */
+static bool one_block(const sizes *s) {
+    return s->n_tiles <= s->block;
+}
+
+/* Few tiles are one block, and what is summed up for some input channels of a panel can be brought back while it is in
+ * the second-level cache. */
 static sizes measure_gradient(const ls_wino *w) {
-    enum { FEW = 64 };
+    enum { FEW = 64, FEW_CHANNELS = 32 };
     sizes s = measure(w, w->kernels->half ? GRADIENT_BLOCK_HALF : GRADIENT_BLOCK, true);
     if (s.n_tiles <= FEW) {
         cut_blocks(&s, s.n_tiles);
     }
+    s.sum_c = one_block(&s) && s.padded_c > FEW_CHANNELS ? FEW_CHANNELS : s.padded_c;
+    s.sum_place = s.sum_c * s.panel + GAP;
     return s;
 }
 
@@ -320,7 +328,7 @@ typedef struct gradient_work {
     image src, ddst;
     float *patches;  /* [place][row of block][lda] */
     float *tiles;    /* [panel][place][row of block][2V]: gradients of the outputs; a panel each thread at a time */
-    float *sums;     /* [panel][place][padded_c][2V], of all panels or of one a thread */
+    float *sums;     /* [panel][place][sum_c][2V], of all panels or of one a thread */
     float *bias_sum; /* [panel][2V] */
     char *zeros;
     float *dweights, *dbias;
@@ -360,9 +368,9 @@ static void patches_range(void *context, size_t begin, size_t end) {
     }
 }
 
-static void gradient_panel(const gradient_work *j, size_t p, float *tiles, float *sums) {
+/* The gradients of a block's outputs in a panel. */
+static void panel_tiles(const gradient_work *j, size_t p, float *tiles) {
     const sizes *s = &j->s;
-    const ls_wino_kernels *kernels = j->w->kernels;
     float bias[2 * WIDEST] = {0};
     size_t c = p * s->panel, n_c = s->out_c - c < s->panel ? s->out_c - c : s->panel, rows = words(s, j->n);
     for (size_t row = 0; row < rows; row++) {
@@ -370,22 +378,19 @@ static void gradient_panel(const gradient_work *j, size_t p, float *tiles, float
         for (size_t i = 0; i < s->row_tiles; i++) {
             find_block_pixels(j, row * s->row_tiles + i, false, pixels[i]);
         }
-        kernels->gradient(pixels[0], pixels[1], j->w->dtype, c, n_c, tiles + row * s->panel, s->panel_place, bias);
+        j->w->kernels->gradient(pixels[0], pixels[1], j->w->dtype, c, n_c, tiles + row * s->panel, s->panel_place,
+                                bias);
     }
     for (size_t i = 0; i < s->panel; i++) {
         j->bias_sum[c + i] += bias[i];
     }
-    for (size_t place = 0; place < LS_WINO_PLACES; place++, sums += s->sum_place) {
-        kernels->product_t(s->padded_c, rows, s->panel, j->patches + place * s->place, s->lda,
-                           tiles + place * s->panel_place, sums, j->first > 0);
-    }
 }
 
-/* The gradients of a panel's kernels. */
-static void finish_panel(const gradient_work *j, size_t p, const float *sums) {
+/* The gradients of a panel's kernels of the input channels [first, end). */
+static void finish_panel(const gradient_work *j, size_t p, const float *sums, size_t first, size_t end) {
     const sizes *s = &j->s;
     size_t width = (size_t)j->w->kernels->width;
-    for (size_t k = 0; k < s->in_c; k++, sums += s->panel) {
+    for (size_t k = first; k < end && k < s->in_c; k++, sums += s->panel) {
         for (size_t i = 0; i < s->panel && p * s->panel + i < s->out_c; i += width) {
             size_t o = p * s->panel + i, n = s->out_c - o < width ? s->out_c - o : width;
             j->w->kernels->dweights(sums + i, s->sum_place, n, j->dweights + k * s->out_c + o, s->in_c * s->out_c);
@@ -393,8 +398,19 @@ static void finish_panel(const gradient_work *j, size_t p, const float *sums) {
     }
 }
 
-static bool one_block(const sizes *s) {
-    return s->n_tiles <= s->block;
+static void gradient_panel(const gradient_work *j, size_t p, float *tiles, float *sums) {
+    const sizes *s = &j->s;
+    panel_tiles(j, p, tiles);
+    for (size_t first = 0; first < s->padded_c; first += s->sum_c) {
+        size_t n = s->padded_c - first < s->sum_c ? s->padded_c - first : s->sum_c;
+        for (size_t place = 0; place < LS_WINO_PLACES; place++) {
+            j->w->kernels->product_t(n, words(s, j->n), s->panel, j->patches + place * s->place + first, s->lda,
+                                     tiles + place * s->panel_place, sums + place * s->sum_place, j->first > 0);
+        }
+        if (j->first + j->n == s->n_tiles) {
+            finish_panel(j, p, sums, first, first + n);
+        }
+    }
 }
 
 /* Every n_slices-th panel belongs to a slice; with one block, a slice's panels use the same memory. */
@@ -405,9 +421,6 @@ static void gradient_slices(void *context, size_t begin, size_t end) {
         for (size_t p = i; p < j->s.n_panels; p += j->n_slices) {
             float *sums = j->sums + (one_block(&j->s) ? i : p) * each;
             gradient_panel(j, p, j->tiles + i * LS_WINO_PLACES * j->s.panel_place, sums);
-            if (j->first + j->n == j->s.n_tiles) {
-                finish_panel(j, p, sums);
-            }
         }
     }
 }

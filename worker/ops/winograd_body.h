@@ -108,6 +108,12 @@ INLINE void dweights_axis(const vec m[6], vec to[3]) {
 
 /* ---- transforms of both axes ---- */
 
+/* f(n, bf16, ...) for n <= V channels of a type: code of its own for whole vectors and for each type. */
+#define SPECIALIZED(f, n, dtype, ...)                                                    \
+    ((dtype) == LS_BF16 ? (n) == V ? f(V, true, __VA_ARGS__) : f((n), true, __VA_ARGS__) \
+     : (n) == V ? f(V, false, __VA_ARGS__)                                               \
+                        : f((n), false, __VA_ARGS__))
+
 /* all[place] = the transformed patch. */
 INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, vec all[36]) {
     vec half[6][6];
@@ -130,7 +136,7 @@ INLINE void patch_vec(const void *const *src, size_t c, size_t n, bool bf16, vec
     }
 }
 
-INLINE void patch_some(const void *const *src, const void *const *src_2, size_t c, size_t n, bool bf16, float *to,
+INLINE void patch_some(size_t n, bool bf16, const void *const *src, const void *const *src_2, size_t c, float *to,
                        size_t step) {
     vec all[36], all_2[36];
     patch_vec(src, c, n, bf16, all);
@@ -144,21 +150,10 @@ INLINE void patch_some(const void *const *src, const void *const *src_2, size_t 
 
 INLINE void patch_all(const void *const *src, const void *const *src_2, ls_dtype dtype, size_t c, size_t n, float *to,
                       size_t step) {
-    size_t i = 0, each = src_2 != NULL ? 1 : CHANNELS_A_WORD;
-    if (dtype == LS_BF16) {
-        for (; i + V <= n; i += V) {
-            patch_some(src, src_2, c + i, V, true, to + i / each, step);
-        }
-        if (i < n) {
-            patch_some(src, src_2, c + i, n - i, true, to + i / each, step);
-        }
-        return;
-    }
-    for (; i + V <= n; i += V) {
-        patch_some(src, src_2, c + i, V, false, to + i / each, step);
-    }
-    if (i < n) {
-        patch_some(src, src_2, c + i, n - i, false, to + i / each, step);
+    size_t each = src_2 != NULL ? 1 : CHANNELS_A_WORD;
+    for (size_t i = 0; i < n; i += V) {
+        size_t some = n - i < V ? n - i : V;
+        SPECIALIZED(patch_some, some, dtype, src, src_2, c + i, to + i / each, step);
     }
 }
 
@@ -173,8 +168,8 @@ static void patch_pair(const void *const *src, const void *const *src_2, ls_dtyp
 }
 #endif
 
-INLINE void tile_vec(const float *from, size_t step, vec bias, bool relu, void *const *dst, size_t c, size_t n,
-                     bool bf16) {
+INLINE void tile_vec(size_t n, bool bf16, const float *from, size_t step, vec bias, bool relu, void *const *dst,
+                     size_t c) {
     vec half[6][4];
     for (int i = 0; i < 6; i++) {
         vec m[6];
@@ -207,17 +202,7 @@ static void tile(const float *from, size_t step, const float *bias, bool relu, v
         if (bias != NULL) {
             b = vec_load(bias, c + i, some, false);
         }
-        if (dtype == LS_BF16) {
-            if (some == V) {
-                tile_vec(from + i, step, b, relu, dst, c + i, V, true);
-            } else {
-                tile_vec(from + i, step, b, relu, dst, c + i, some, true);
-            }
-        } else if (some == V) {
-            tile_vec(from + i, step, b, relu, dst, c + i, V, false);
-        } else {
-            tile_vec(from + i, step, b, relu, dst, c + i, some, false);
-        }
+        SPECIALIZED(tile_vec, some, dtype, from + i, step, b, relu, dst, c + i);
     }
 }
 
@@ -239,7 +224,7 @@ INLINE void gradient_vec(const void *const *src, size_t c, size_t n, bool bf16, 
     }
 }
 
-INLINE void gradient_some(const void *const *src, const void *const *src_2, size_t c, size_t n, bool bf16, float *to,
+INLINE void gradient_some(size_t n, bool bf16, const void *const *src, const void *const *src_2, size_t c, float *to,
                           size_t step, float *sum) {
     vec all[36], total = vec_load(sum, 0, V, false);
     gradient_vec(src, c, n, bf16, &total, all);
@@ -262,17 +247,7 @@ static void gradient(const void *const *src, const void *const *src_2, ls_dtype 
                      size_t step, float *sum) {
     for (size_t i = 0; i < n; i += V) {
         size_t some = n - i < V ? n - i : V;
-        if (dtype == LS_BF16) {
-            if (some == V) {
-                gradient_some(src, src_2, c + i, V, true, to + i, step, sum + i);
-            } else {
-                gradient_some(src, src_2, c + i, some, true, to + i, step, sum + i);
-            }
-        } else if (some == V) {
-            gradient_some(src, src_2, c + i, V, false, to + i, step, sum + i);
-        } else {
-            gradient_some(src, src_2, c + i, some, false, to + i, step, sum + i);
-        }
+        SPECIALIZED(gradient_some, some, dtype, src, src_2, c + i, to + i, step, sum + i);
     }
 }
 

@@ -44,7 +44,9 @@ typedef struct ls_wino_kernels {
     void (*product_t)(size_t m, size_t k, size_t n, const float *a, size_t lda, const float *b, float *c, bool add);
 } ls_wino_kernels;
 
-/* NULL where the compiler cannot make them. */
-extern const ls_wino_kernels *const ls_wino_avx512, *const ls_wino_avx2, *const ls_wino_avx512_bf16;
+/* NULL where the compiler cannot make them. Results become bf16, whichever way, rounded to nearest and ties to even;
+ * those of AVX512-BF16 take denormals for zero, which an engine's threads never make. */
+extern const ls_wino_kernels *const ls_wino_avx512, *const ls_wino_avx2, *const ls_wino_avx512_bf16,
+                                                                             *const ls_wino_avx512_bf16_full;
 
 #endif

@@ -234,11 +234,12 @@ static void check(const shape *s, ls_dtype dtype, const ls_wino_kernels *kernels
 }
 
 /* The sets that both the compiler and the processor know. */
-static int available(const ls_wino_kernels *out[3]) {
+static int available(const ls_wino_kernels *out[4]) {
     int n = 0;
     __builtin_cpu_init();
     if (ls_wino_avx512_bf16 != NULL && __builtin_cpu_supports("avx512bf16")) {
         out[n++] = ls_wino_avx512_bf16;
+        out[n++] = ls_wino_avx512_bf16_full;
     }
     if (ls_wino_avx512 != NULL && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
         out[n++] = ls_wino_avx512;
@@ -250,7 +251,7 @@ static int available(const ls_wino_kernels *out[3]) {
 }
 
 static void check_all(ls_dtype dtype, bool bias, bool relu) {
-    const ls_wino_kernels *kernels[3];
+    const ls_wino_kernels *kernels[4];
     int n = available(kernels);
     if (n == 0) {
         skip();
@@ -280,7 +281,7 @@ static void test_bfloat16(void **state) {
 /* The bits of a sample do not depend on those beside it, whatever block its tiles fall into. */
 static void test_samples_are_independent(void **state) {
     (void)state;
-    const ls_wino_kernels *kernels[3];
+    const ls_wino_kernels *kernels[4];
     int n = available(kernels);
     for (int k = 0; k < n; k++) {
         shape s = {23, 9, 9, 40, 24, {1, 1, 1, 1}};
@@ -303,7 +304,7 @@ static void test_samples_are_independent(void **state) {
 /* What is not a number stays so through relu, and does not reach tiles that do not see it. */
 static void test_nan_is_kept(void **state) {
     (void)state;
-    const ls_wino_kernels *kernels[3];
+    const ls_wino_kernels *kernels[4];
     int n = available(kernels);
     for (int k = 0; k < n; k++) {
         shape s = {1, 4, 12, 16, 16, {1, 1, 1, 1}};
@@ -320,7 +321,7 @@ static void test_nan_is_kept(void **state) {
 }
 
 static bool pays(int64_t size, int64_t in_c, int64_t out_c, int64_t n, double speed, bool half) {
-    const ls_wino_kernels *kernels[3];
+    const ls_wino_kernels *kernels[4];
     int i = 0, some = available(kernels);
     while (i < some && kernels[i]->half != half) {
         i++;
@@ -332,7 +333,7 @@ static bool pays(int64_t size, int64_t in_c, int64_t out_c, int64_t n, double sp
 
 static void test_when_it_pays(void **state) {
     (void)state;
-    const ls_wino_kernels *kernels[3];
+    const ls_wino_kernels *kernels[4];
     if (available(kernels) == 0) {
         skip();
     }
@@ -354,7 +355,7 @@ static void test_when_it_pays(void **state) {
 
 static void test_kernels_by_instruction_set(void **state) {
     (void)state;
-    assert_ptr_equal(ls_wino_kernels_for("avx512_core_bf16", false), ls_wino_avx512);
+    assert_ptr_equal(ls_wino_kernels_for("avx512_core_bf16", false), ls_wino_avx512_bf16_full);
     assert_ptr_equal(ls_wino_kernels_for("avx512_core", false), ls_wino_avx512);
     assert_ptr_equal(ls_wino_kernels_for("avx2_vnni", false), ls_wino_avx2);
     assert_null(ls_wino_kernels_for("avx512_mic", false)); /* has no byte and word instructions */
