@@ -168,14 +168,15 @@ static float clip_factor(double limit, double sum_of_squares) {
 void ls_engine_norms_ready(void *context, const double *segment_norms, const double *total) {
     ls_engine *e = context;
     const ls_optimizer *o = &e->compile->optimizer;
-    const int n_norms = o->class_->trust != NULL ? 2 : 1;
+    const bool rates = o->class_->trust != NULL;
+    const int n_norms = rates ? 2 : 1;
     for (int k = 0; k < e->n_segments; k++) {
         segment *s = &e->segments[k];
         const double *norms = segment_norms + (size_t)k * (size_t)n_norms;
         s->clip = s->statistic      ? 1.0f
                   : o->clipnorm > 0 ? clip_factor(o->clipnorm, norms[0])
                                     : clip_factor(o->global_clipnorm, total[0]);
-        s->trust = s->adapts ? o->class_->trust(o, sqrt(norms[1]), sqrt(norms[0]), s->decay) : 1;
+        s->trust = rates && s->adapts ? o->class_->trust(o, sqrt(norms[1]), sqrt(norms[0]), s->decay) : 1;
     }
 }
 

@@ -66,7 +66,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     if (in->rank < 1) {
         return ls_layer_fail(call, err, "expects an input of 2 axes or more");
     }
-    int order[LS_MAX_RANK], axes[LS_MAX_RANK];
+    int order[LS_MAX_RANK], axes[LS_MAX_RANK] = {0};
     LS_TRY(read_axes(call, axes, &a.n_axes, err));
     last_axes(in->rank, axes, a.n_axes, order);
     LS_TRY(ls_json_get_double(call->config, "epsilon", 0, 1, &epsilon, err));

@@ -81,6 +81,7 @@ static void place_threads(ls_team *team, MPI_Comm machine) {
         sharing += i == me || ls_cpus_overlap(&bound[i], &mine);
         ls_cpus_add(&together, &bound[i]);
     }
+    LS_ASSERT(sharing > 0); /* itself at least */
     int n_cores = ls_cpus_cores(&together);
     int quota = ls_cores_quota(n_cores);
     int threads = ls_cpus_cores(&mine) / sharing;
