@@ -199,21 +199,11 @@ typedef struct {
     float **out;          /* [n_outputs] one batch */
 } prediction;
 
-static ls_shape output_shape(const ls_tensor *t) {
-    ls_shape s = t->shape;
-    if (t->rows > 1 && s.rank < LS_MAX_RANK) {
-        memmove(s.dim + 1, s.dim, (size_t)s.rank * sizeof s.dim[0]);
-        s.dim[0] = t->rows;
-        s.rank++;
-    }
-    return s;
-}
-
 static ls_status create_file(ls_fit *f, prediction *p, const char *path, int64_t batch, ls_err *err) {
     LS_TRY(ls_file_check_writable(path, err));
     LS_TRY(ls_h5_create(p->temporary, &p->file, err));
     for (int o = 0; o < f->model->n_outputs; o++) {
-        ls_shape s = output_shape(f->model->outputs[o]);
+        ls_shape s = ls_source_whole_shape(f->model->outputs[o]);
         uint64_t dims[LS_MAX_RANK + 1] = {ls_source_feed(f->train)->n_samples};
         for (int i = 0; i < s.rank; i++) {
             dims[i + 1] = (uint64_t)s.dim[i];

@@ -73,4 +73,8 @@ ls_status ls_source_input_shape(const char *name, ls_shape *shape, ls_err *err) 
 /* For tests of what follows a bad sample: the next fill fails, or gives NaN. */
 void ls_source_spoil(ls_source *s, bool fail, bool nan);
 
+/* The shape of one sample of a model's input or output as data files hold it: with the time axis of distributed layers.
+ */
+ls_shape ls_source_whole_shape(const struct ls_tensor *tensor);
+
 #endif

@@ -57,8 +57,7 @@ static bool same_shape(const ls_data_array *a, const int64_t *dim, int rank) {
     }
 }
 
-/* The whole shape of one sample's tensor, the time axis of distributed layers included. */
-static ls_shape whole_shape(const ls_tensor *t) {
+ls_shape ls_source_whole_shape(const ls_tensor *t) {
     ls_shape s = t->shape;
     if (t->rows > 1 && s.rank < LS_MAX_RANK) {
         memmove(s.dim + 1, s.dim, (size_t)s.rank * sizeof s.dim[0]);
@@ -83,7 +82,7 @@ static ls_status bind_input(ls_source *s, const ls_model *model, int i, const ls
     int array;
     LS_TRY(find_array(d, "input", model->input_names[i], model->n_inputs == 1 ? "x" : NULL, &array, err));
     const ls_data_array *a = &d->arrays[array];
-    ls_shape want = whole_shape(model->inputs[i]);
+    ls_shape want = ls_source_whole_shape(model->inputs[i]);
     char have_text[96], want_text[96];
     if (!same_shape(a, want.dim, want.rank)) {
         return ls_fail(err, LS_EINPUT, "%s: a sample of \"%s\" has the shape %s, but the model's input \"%s\" wants %s",
@@ -103,7 +102,7 @@ static ls_status bind_target(ls_source *s, const ls_model *model, const ls_loss 
     int array, at = model->n_inputs + i;
     LS_TRY(find_array(d, "output", model->output_names[i], model->n_outputs == 1 ? "y" : NULL, &array, err));
     const ls_data_array *a = &d->arrays[array];
-    ls_shape out = whole_shape(model->outputs[i]);
+    ls_shape out = ls_source_whole_shape(model->outputs[i]);
     int64_t classes = out.rank > 0 ? out.dim[out.rank - 1] : 1;
     char have_text[96], want_text[96];
     bool fits = same_shape(a, out.dim, out.rank);

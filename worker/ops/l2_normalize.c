@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
-#include "worker/ops/ops_common.h"
+#include "worker/ops/map.h"
 
 static const double LEAST = 1e-12;
 
@@ -64,26 +64,15 @@ static l2_state *new_state(const ls_plan *p, const ls_node *node) {
 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
-    ls_call *c =
-        ls_plan_emit(p, LS_PHASE_FORWARD, "l2_normalize.forward", node, forward_kernel, new_state(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_map_forward(p, node, "l2_normalize.forward", LS_F32, forward_kernel, new_state(p, node));
     return LS_OK;
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref dout = ls_plan_dout(p, node->out[0], LS_F32);
-    if (!ls_ref_some(dout) || !ls_plan_wants_grad(p, node->in[0])) {
-        return LS_OK;
+    if (ls_map_has_backward(p, node)) {
+        ls_map_backward(p, node, "l2_normalize.backward", true, backward_kernel, new_state(p, node));
     }
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), din = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c =
-        ls_plan_emit(p, LS_PHASE_BACKWARD, "l2_normalize.backward", node, backward_kernel, new_state(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_READ, dout);
-    ls_call_arg(c, LS_WRITE, din);
     return LS_OK;
 }
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
-#include "worker/ops/ops_common.h"
+#include "worker/ops/map.h"
 
 typedef struct rearrange {
     ls_rearrange_attr a;
@@ -138,25 +138,15 @@ static rearrange_call *new_call(const ls_plan *p, const ls_node *node, ls_dtype 
 static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
     ls_dtype dtype = ls_plan_stored(p, node->in[0]);
-    ls_ref src = ls_plan_in(p, node->in[0], dtype), dst = ls_plan_out(p, node->out[0], dtype);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "rearrange.forward", node, kernel,
-                              new_call(p, node, dtype, forward_rows), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_map_forward(p, node, "rearrange.forward", dtype, kernel, new_call(p, node, dtype, forward_rows));
     return LS_OK;
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref ddst = ls_plan_dout(p, node->out[0], LS_F32);
-    if (!ls_ref_some(ddst) || !ls_plan_wants_grad(p, node->in[0])) {
-        return LS_OK;
+    if (ls_map_has_backward(p, node)) {
+        ls_map_backward(p, node, "rearrange.backward", false, kernel, new_call(p, node, LS_F32, backward_rows));
     }
-    ls_ref dsrc = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "rearrange.backward", node, kernel,
-                              new_call(p, node, LS_F32, backward_rows), NULL);
-    ls_call_arg(c, LS_READ, ddst);
-    ls_call_arg(c, LS_WRITE, dsrc);
     return LS_OK;
 }
 

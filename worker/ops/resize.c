@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
-#include "worker/ops/ops_common.h"
+#include "worker/ops/map.h"
 
 typedef struct tap {
     int64_t low, high;
@@ -100,10 +100,7 @@ static resize *new_resize(const ls_plan *p, const ls_node *node, const ls_resize
 }
 
 void ls_resize_emit(ls_plan *p, const ls_node *node, const ls_resize_attr *a) {
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "resize.forward", node, kernel, new_resize(p, node, a, false), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_map_forward(p, node, "resize.forward", LS_F32, kernel, new_resize(p, node, a, false));
 }
 
 ls_resize_attr ls_resize_window(const ls_shape *in, const ls_shape *out) {
@@ -125,15 +122,9 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref ddst = ls_plan_dout(p, node->out[0], LS_F32);
-    if (!ls_ref_some(ddst) || !ls_plan_wants_grad(p, node->in[0])) {
-        return LS_OK;
+    if (ls_map_has_backward(p, node)) {
+        ls_map_backward(p, node, "resize.backward", false, kernel, new_resize(p, node, node->attr, true));
     }
-    ls_ref dsrc = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "resize.backward", node, kernel,
-                              new_resize(p, node, node->attr, true), NULL);
-    ls_call_arg(c, LS_READ, ddst);
-    ls_call_arg(c, LS_WRITE, dsrc);
     return LS_OK;
 }
 

@@ -7,7 +7,7 @@
 
 #include "common/memory.h"
 #include "worker/ops/draw.h"
-#include "worker/ops/ops_common.h"
+#include "worker/ops/map.h"
 
 typedef struct tone_state {
     ls_tone_attr a;
@@ -94,24 +94,15 @@ static ls_status forward(ls_plan *p, const ls_node *node, ls_err *err) {
         ls_plan_out_view(p, node->out[0], ls_plan_in(p, node->in[0], dtype), dtype);
         return LS_OK;
     }
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), dst = ls_plan_out(p, node->out[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_FORWARD, "tone.forward", node, forward_kernel, new_state(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_WRITE, dst);
+    ls_map_forward(p, node, "tone.forward", LS_F32, forward_kernel, new_state(p, node));
     return LS_OK;
 }
 
 static ls_status backward(ls_plan *p, const ls_node *node, ls_err *err) {
     (void)err;
-    ls_ref dout = ls_plan_dout(p, node->out[0], LS_F32);
-    if (!ls_ref_some(dout) || !ls_plan_wants_grad(p, node->in[0])) {
-        return LS_OK;
+    if (ls_map_has_backward(p, node)) {
+        ls_map_backward(p, node, "tone.backward", true, backward_kernel, new_state(p, node));
     }
-    ls_ref src = ls_plan_in(p, node->in[0], LS_F32), din = ls_plan_din(p, node->in[0], LS_F32);
-    ls_call *c = ls_plan_emit(p, LS_PHASE_BACKWARD, "tone.backward", node, backward_kernel, new_state(p, node), NULL);
-    ls_call_arg(c, LS_READ, src);
-    ls_call_arg(c, LS_READ, dout);
-    ls_call_arg(c, LS_WRITE, din);
     return LS_OK;
 }
 

@@ -308,30 +308,25 @@ static bool was_returned(const ls_job *job) {
     return job->returned;
 }
 
-static void collect_stage(ls_reducer *r, ls_stage *stage) {
-    int end = stage->collected;
-    while (end < stage->n_jobs && stage->jobs[end].slice.bucket < r->node_ready) {
-        end++;
-    }
-    ls_job *job;
-    while ((job = next_job(r, stage->jobs, stage->collected, end, is_complete, was_collected)) != NULL) {
-        collect(r, job);
-        while (stage->collected < end && stage->jobs[stage->collected].collected) {
-            stage->collected++;
-        }
-    }
-}
+/* A way through a stage: up, or back down. */
+typedef struct {
+    bool (*can)(ls_reducer *r, const ls_job *job);
+    bool (*done)(const ls_job *job);
+    void (*act)(ls_reducer *r, ls_job *job);
+} passage;
+static const passage up = {is_complete, was_collected, collect}, down = {is_new, was_returned, give_back};
 
-static void return_stage(ls_reducer *r, ls_stage *stage) {
-    int end = stage->returned;
+/* Takes every job through that can go; *first, before which all have, moves on. */
+static void pass_stage(ls_reducer *r, ls_stage *stage, int *first, const passage *way) {
+    int end = *first;
     while (end < stage->n_jobs && stage->jobs[end].slice.bucket < r->node_ready) {
         end++;
     }
     ls_job *job;
-    while ((job = next_job(r, stage->jobs, stage->returned, end, is_new, was_returned)) != NULL) {
-        give_back(r, job);
-        while (stage->returned < end && stage->jobs[stage->returned].returned) {
-            stage->returned++;
+    while ((job = next_job(r, stage->jobs, *first, end, way->can, way->done)) != NULL) {
+        way->act(r, job);
+        while (*first < end && way->done(&stage->jobs[*first])) {
+            ++*first;
         }
     }
 }
@@ -346,10 +341,10 @@ static bool get_on(ls_reducer *r) {
         r->node_ready = count_ready(r, &late);
     }
     for (int s = 0; s <= c->levels.n; s++) {
-        collect_stage(r, &c->stages[s]);
+        pass_stage(r, &c->stages[s], &c->stages[s].collected, &up);
     }
     for (int s = c->levels.n; s >= 0; s--) {
-        return_stage(r, &c->stages[s]);
+        pass_stage(r, &c->stages[s], &c->stages[s].returned, &down);
     }
     return r->n_left < before;
 }
