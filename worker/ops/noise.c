@@ -66,6 +66,7 @@ static void draw_four(const noise_state *s, const ls_philox *r, const float *x, 
 static void noise_range(void *context, size_t begin, size_t end) {
     const noise_work *w = context;
     const noise_state *s = w->s;
+    LS_ASSERT(w->factor != NULL || s->kind == LS_NOISE_ADD);
     uint64_t key = ls_rng_key(w->run->seed, LS_STREAM_LAYER, (uint64_t)s->layer);
     for (size_t k = begin; k < end; k++) {
         uint64_t high = w->run->step << 32 | w->run->sample_index[k];
@@ -79,7 +80,6 @@ static void noise_range(void *context, size_t begin, size_t end) {
 
 static void forward_kernel(const ls_call *call, const ls_run *run) {
     noise_work w = {call->state, run, call->args[0].p, call->args[1].p, call->args[2].p};
-    LS_ASSERT(w.factor != NULL || w.s->kind == LS_NOISE_ADD);
     size_t chunk = LS_CHUNK / w.s->n_elems;
     ls_ops_parallel(run->n_threads, (size_t)run->n_samples, chunk ? chunk : 1, noise_range, &w);
 }
