@@ -39,6 +39,7 @@
     X(CONVOLUTION, "convolution", 1) \
     X(WIRE, "wire", 1)               \
     X(DENSE, "dense", 0)             \
+    X(APART, "apart", 0)             \
     X(PROFILE, "profile", 0)
 
 enum {

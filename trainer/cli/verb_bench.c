@@ -15,7 +15,7 @@ typedef struct {
     const char *model, *optimizer, *loss;
     int64_t batch, lanes, accumulate, threads, bucket_kb;
     int precision, convolution, wire;
-    bool profile, dense;
+    bool profile, dense, apart;
     double seconds;
 } arguments;
 
@@ -28,6 +28,7 @@ static ls_status read_arguments(const ls_rank_args *args, arguments *a, ls_err *
                      .batch = 128,
                      .seconds = 10,
                      .dense = v[LS_RANK_ARG_DENSE] != NULL,
+                     .apart = v[LS_RANK_ARG_APART] != NULL,
                      .profile = v[LS_RANK_ARG_PROFILE] != NULL};
     const struct {
         int arg;
@@ -62,6 +63,10 @@ static ls_status read_arguments(const ls_rank_args *args, arguments *a, ls_err *
         return ls_fail(err, LS_EINPUT,
                        "bench: --lanes %lld and --accumulate %lld: lanes are what a rank accumulates over; give one",
                        (long long)a->lanes, (long long)a->accumulate);
+    }
+    if (a->apart && (a->lanes > 0 || a->wire == 1)) {
+        return ls_fail(err, LS_EINPUT, "bench: --apart: nothing is exchanged; leave out %s",
+                       a->lanes > 0 ? "--lanes" : "--wire");
     }
     return LS_OK;
 }
@@ -152,12 +157,18 @@ static void print(const arguments *a, const ls_team *team, const ls_model *model
 
 /* Everything between the team's beginning and its end. */
 static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
+    if (a->apart && a->batch % team->size != 0) {
+        return ls_fail(err, LS_EINPUT, "bench: --apart: --batch %lld is not a multiple of the %d ranks",
+                       (long long)a->batch, team->size);
+    }
     ls_model *model = NULL;
     ls_compile compile = {0};
     ls_engine *engine = NULL;
+    ls_team *alone = a->apart ? ls_team_split(team) : NULL;
+    const int64_t batch = a->apart ? a->batch / team->size : a->batch; /* of an engine */
     ls_status s = ls_team_agree(team, load(a, &model, &compile, err), err);
     if (s == LS_OK) {
-        ls_engine_options o = {.batch = a->batch,
+        ls_engine_options o = {.batch = batch,
                                .lanes = (int)a->lanes,
                                .lanes_per_rank = (int)a->accumulate,
                                .compute = a->precision == 1 ? LS_BF16 : LS_F32,
@@ -167,11 +178,11 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
                                .dense_tables = a->dense,
                                .wire_bfloat16 = a->wire == 1,
                                .n_threads = (int)a->threads};
-        s = ls_engine_create(&engine, team, model, &compile, &o, err);
+        s = ls_engine_create(&engine, alone != NULL ? alone : team, model, &compile, &o, err);
     }
     if (s == LS_OK) {
         ls_bench_result result;
-        s = ls_bench_run(engine, team, model, &compile, a->batch, a->seconds, a->profile, &result, err);
+        s = ls_bench_run(engine, team, a->apart, model, &compile, batch, a->seconds, a->profile, &result, err);
         if (s == LS_OK && team->rank == 0) {
             print(a, team, model, engine, &result);
             if (a->profile) {
@@ -180,6 +191,7 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
         }
     }
     ls_engine_destroy(engine);
+    ls_team_join(alone);
     ls_compile_release(&compile);
     ls_model_destroy(model);
     return s;
@@ -207,6 +219,6 @@ ls_status ls_verb_bench(int argc, char **argv, ls_err *err) {
     uint32_t takes = LS_RANK_ARG(BATCH) | LS_RANK_ARG(SECONDS) | LS_RANK_ARG(PRECISION) | LS_RANK_ARG(OPTIMIZER) |
                      LS_RANK_ARG(LOSS) | LS_RANK_ARG(LANES) | LS_RANK_ARG(ACCUMULATE) | LS_RANK_ARG(THREADS) |
                      LS_RANK_ARG(BUCKET_KB) | LS_RANK_ARG(PLUGIN) | LS_RANK_ARG(CONVOLUTION) | LS_RANK_ARG(WIRE) |
-                     LS_RANK_ARG(DENSE) | LS_RANK_ARG(PROFILE);
+                     LS_RANK_ARG(DENSE) | LS_RANK_ARG(APART) | LS_RANK_ARG(PROFILE);
     return ls_rank_main(argc, argv, "the MODEL", takes, with_plugins, err);
 }

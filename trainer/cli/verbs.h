@@ -17,12 +17,16 @@
     X(bench, "time training steps on synthetic data",                                                                  \
       "MODEL.json|FILE.h5 [--batch B] [--seconds S] [--precision float32|bfloat16] [--optimizer NAME]\n"               \
       "    [--loss NAME] [--lanes L | --accumulate K] [--threads T] [--bucket-kb K] [--plugin FILE.so]...\n"           \
-      "    [--convolution auto|direct] [--wire float32|bfloat16] [--dense] [--profile]",                               \
+      "    [--convolution auto|direct] [--wire float32|bfloat16] [--dense] [--apart] [--profile]",                     \
       "B is the global batch. Prints one JSON line: samples/s, step times, exposed communication, memory, start-up;\n" \
       "compute_ms: what a rank does by itself in a step, the mean, and the slowest of each step, which no step can "   \
       "beat;\n"                                                                                                        \
       "rank, host, share: who is slowest most often, and in which share of the steps.\n"                               \
       "--accumulate: each rank's share in K parts, one after the other. --wire: as what gradients go between nodes.\n" \
+      "--apart: no gradients are exchanged, each rank trains a model of its own and they begin each step together: "   \
+      "what "                                                                                                          \
+      "the\n"                                                                                                          \
+      "machine lets through; the rest of the difference to one rank is what the all-reduce costs.\n"                   \
       "--dense: all rows of embedding tables are reduced, not just those that were used. --profile adds a table of "   \
       "the\n"                                                                                                          \
       "time of each operation, with its share of the machine's peak, to standard error, and the peaks to the line.\n"  \

@@ -119,6 +119,7 @@ static double process_age(void) {
 typedef struct {
     ls_engine *engine;
     ls_team *team;
+    bool apart;
     pool *pool;
     const ls_feed *feed;
     uint32_t *index; /* (POOL_BATCHES, batch) */
@@ -146,11 +147,16 @@ static ls_status window(bench *b, size_t n, step_times *steps, double *seconds, 
     int64_t start = ls_now_ns(), last = start;
     (void)ls_engine_take_times(b->engine);
     for (size_t i = 0; i < n; i++) {
+        int64_t apart_ns = 0;
+        if (b->apart) {
+            ls_team_barrier(b->team);
+            apart_ns = ls_now_ns() - last;
+        }
         LS_TRY(one_step(b, err));
         const ls_engine_times t = ls_engine_take_times(b->engine);
         int64_t now = ls_now_ns();
-        steps[i] = (step_times){(double)(now - last) / 1e6, (double)t.late_ns / 1e6, (double)t.network_ns / 1e6,
-                                (double)t.talk_ns / 1e6, (double)t.work_ns / 1e6};
+        steps[i] = (step_times){(double)(now - last) / 1e6, (double)(t.late_ns + apart_ns) / 1e6,
+                                (double)t.network_ns / 1e6, (double)t.talk_ns / 1e6, (double)t.work_ns / 1e6};
         last = now;
     }
     ls_team_barrier(b->team);
@@ -255,7 +261,7 @@ static ls_status measure(bench *b, double seconds, bool profile, ls_bench_result
     ls_status s = LS_OK;
     for (int w = 0; w < WINDOWS && s == LS_OK; w++) {
         s = window(b, n, steps + (size_t)w * n, &wall, err);
-        rates[w] = (double)(n * b->batch) / wall;
+        rates[w] = (double)(n * b->batch * (size_t)(b->apart ? b->team->size : 1)) / wall;
     }
     if (s == LS_OK) {
         compare_ranks(b, steps, n * WINDOWS, r);
@@ -288,13 +294,14 @@ static double largest_rss_mb(ls_team *team) {
     return most;
 }
 
-ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
+ls_status ls_bench_run(ls_engine *engine, ls_team *team, bool apart, const ls_model *model, const ls_compile *compile,
                        int64_t batch, double seconds, bool profile, ls_bench_result *result, ls_err *err) {
     pool p = {0};
     pool_init(&p, model, compile, batch);
     ls_feed feed = {.self = &p, .n_samples = p.n_samples, .fill = fill};
     bench b = {.engine = engine,
                .team = team,
+               .apart = apart,
                .pool = &p,
                .feed = &feed,
                .batch = (size_t)batch,

@@ -3,6 +3,10 @@
  *
  * A step is what training does: forward, loss, backward with the all-reduce, the optimizer's update. After a warm-up
  * (about a second) seven windows of equal step counts fill the seconds, each closed by a barrier.
+ *
+ * Apart: the engine is that of a team of one, and no gradients are exchanged, but all ranks of `team` begin each step
+ * together. What is then lost against one rank is the machine's doing: memory that is shared, and waiting for the
+ * slowest.
  */
 #ifndef LS_FIT_BENCH_H
 #define LS_FIT_BENCH_H
@@ -29,8 +33,9 @@ typedef struct ls_bench_result {
     ls_peaks peaks; /* with profile */
 } ls_bench_result;
 
-/* Collective. *result is right on rank 0. profile: one more window after the others, with the engine profiling. */
-ls_status ls_bench_run(ls_engine *engine, ls_team *team, const ls_model *model, const ls_compile *compile,
+/* Collective. batch: of the engine, a rank's own when apart. *result is right on rank 0. profile: one more window after
+ * the others, with the engine profiling. */
+ls_status ls_bench_run(ls_engine *engine, ls_team *team, bool apart, const ls_model *model, const ls_compile *compile,
                        int64_t batch, double seconds, bool profile, ls_bench_result *result, ls_err *err) LS_MUST_CHECK;
 
 #endif

@@ -224,6 +224,50 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) {
     return LS_OK;
 }
 
+ls_team *ls_team_split(const ls_team *team) {
+    ls_team *alone = ls_xcalloc(1, sizeof *alone);
+    *alone = (ls_team){.size = 1,
+                       .n_nodes = 1,
+                       .n_local = 1,
+                       .node_of = ls_xcalloc(1, sizeof *alone->node_of),
+                       .node_first = ls_xcalloc(2, sizeof *alone->node_first),
+                       .hosts = ls_xcalloc(1, sizeof *alone->hosts),
+                       .fan_in = team->fan_in,
+                       .fan_in_said = team->fan_in_said,
+                       .n_machine_cores = team->n_machine_cores,
+                       .n_threads = team->n_threads,
+                       .oversubscribed = team->oversubscribed,
+                       .mpi = ls_xcalloc(1, sizeof *alone->mpi)};
+    alone->node_first[1] = 1;
+    memcpy(alone->hosts[0], team->hosts[team->rank], LS_HOST_CHARS);
+    alone->progress = &alone->mpi->private_row;
+    atomic_store(&alone->progress->waiting, LS_NOBODY);
+    MPI_Comm_split(team->mpi->all, team->rank, 0, &alone->mpi->all);
+    MPI_Comm_dup(alone->mpi->all, &alone->mpi->node);
+    MPI_Comm_dup(alone->mpi->all, &alone->mpi->leaders);
+    return alone;
+}
+
+/* Communicators first: they are collective. */
+static void free_team(ls_team *team) {
+    if (team->local == 0) {
+        MPI_Comm_free(&team->mpi->leaders);
+    }
+    MPI_Comm_free(&team->mpi->node);
+    MPI_Comm_free(&team->mpi->all);
+    free(team->node_of);
+    free(team->node_first);
+    free(team->hosts);
+    free(team->mpi);
+    free(team);
+}
+
+void ls_team_join(ls_team *alone) {
+    if (alone != NULL) {
+        free_team(alone);
+    }
+}
+
 void ls_team_forget_progress(ls_team *team) {
     ls_progress *row = &team->mpi->private_row;
     row->wait_ns = team->progress->wait_ns;
@@ -242,18 +286,9 @@ void ls_team_finish(ls_team *team, ls_status status) {
     set_deadline(FINISH_S, code != 0 ? code : 1, text);
     ls_team_barrier(team);
     alarm(FINALIZE_S);
-    if (team->local == 0) {
-        MPI_Comm_free(&team->mpi->leaders);
-    }
-    MPI_Comm_free(&team->mpi->node);
-    MPI_Comm_free(&team->mpi->all);
+    free_team(team);
     MPI_Finalize();
     alarm(0);
-    free(team->node_of);
-    free(team->node_first);
-    free(team->hosts);
-    free(team->mpi);
-    free(team);
 }
 
 void ls_team_abort(ls_team *team, ls_status status, const char *sentence) {

@@ -8,8 +8,8 @@
  * A node is what MPI_Comm_split_type(MPI_COMM_TYPE_SHARED) says. The environment variable LOCKSTEP_RANKS_PER_NODE=k
  * cuts it into nodes of at most k ranks that share no memory, so that one machine can stand for several.
  * LOCKSTEP_FAN_IN=k (16 where unset) is how many nodes, or groups of nodes, tell each other their gradients directly;
- * with more nodes the all-reduce goes by levels (levels.h). It must be the same on all ranks, and changes no bits. Where it
- * is unset, the first steps of a run may choose fewer (engine_tune.c).
+ * with more nodes the all-reduce goes by levels (levels.h). It must be the same on all ranks, and changes no bits.
+ * Where it is unset, the first steps of a run may choose fewer (engine_tune.c).
  *
  * "Collective" means all ranks of the team. Waits in collective calls are noted in the progress row, for the watchdog
  * to end those that never end. A failure inside MPI itself is fatal at once (MPI_ERRORS_ARE_FATAL): what cannot talk
@@ -52,6 +52,11 @@ ls_status ls_team_create(ls_team **out, int *argc, char ***argv, ls_err *err) LS
 /* Collective, after ls_watchdog_stop. Waits for all ranks, then MPI_Finalize, each with a deadline (minutes): a rank
  * that never comes does not keep the others, which exit with `status`'s code (not 0) and a sentence. NULL is fine. */
 void ls_team_finish(ls_team *team, ls_status status);
+
+/* Collective. This rank as a team of one, on its node alone, with the threads that it has in `team`; to be given back,
+ * by all ranks, with ls_team_join before the team ends. */
+ls_team *ls_team_split(const ls_team *team);
+void ls_team_join(ls_team *alone); /* NULL is fine */
 
 /* Local: gives the team a private progress row again (the watchdog lets go of the shared one). */
 void ls_team_forget_progress(ls_team *team);
