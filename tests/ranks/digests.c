@@ -41,12 +41,26 @@ static const char dense_model[] = SEQUENTIAL(LAYER("InputLayer", "\"batch_input_
     "\"units\": 120, \"activation\": \"relu\", \"kernel_regularizer\": {\"class_name\": \"L2\", \"config\": "
     "{\"l2\": 0.001}}") "," LAYER("Dense", "\"units\": 5, \"activation\": \"softmax\""));
 
+static const char shared_model[] =
+    "{\"class_name\": \"Functional\", \"config\": {\"name\": \"m\", \"layers\": ["
+    "{\"name\": \"x\", \"class_name\": \"InputLayer\", \"config\": {\"name\": \"x\", \"batch_input_shape\": [null, "
+    "40]}, "
+    "\"inbound_nodes\": []},"
+    "{\"name\": \"a\", \"class_name\": \"Dense\", \"config\": {\"name\": \"a\", \"units\": 40, \"activation\": "
+    "\"tanh\"}, "
+    "\"inbound_nodes\": [[[\"x\", 0, 0, {}]], [[\"a\", 0, 0, {}]]]},"
+    "{\"name\": \"b\", \"class_name\": \"Dense\", \"config\": {\"name\": \"b\", \"units\": 5, \"activation\": "
+    "\"softmax\"}, "
+    "\"inbound_nodes\": [[[\"a\", 1, 0, {}]]]}], \"input_layers\": [[\"x\", 0, 0]], \"output_layers\": [[\"b\", 0, "
+    "0]]}}";
+
 static const model_case spanning[] = {
     {"lanes' own batch statistics", BN_MODEL("\"momentum\": 0.9"), SPARSE, .tolerance = 0},
     {"synchronized batch norm", BN_MODEL("\"synchronized\": true"), SPARSE, .sync = true, .tolerance = 2e-5},
     {"synchronized batch norm in bfloat16", BN_MODEL("\"momentum\": 0.9"), SPARSE, .sync = true, .bfloat16 = true,
      .tolerance = 0.1},
     {"dense layers in bfloat16", dense_model, SPARSE, .bfloat16 = true, .tolerance = 0.1}, /* lanes take turns */
+    {"a dense layer that is used twice, in bfloat16", shared_model, SPARSE, .bfloat16 = true, .tolerance = 0.1},
     {"a masked loss",
      SEQUENTIAL(LAYER("InputLayer", "\"batch_input_shape\": [null, 7]") "," LAYER(
          "Embedding",
