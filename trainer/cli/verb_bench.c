@@ -178,7 +178,7 @@ static ls_status bench(const arguments *a, ls_team *team, ls_err *err) {
                                .dense_tables = a->dense,
                                .wire_bfloat16 = a->wire == 1,
                                .n_threads = (int)a->threads};
-        s = ls_engine_create(&engine, alone != NULL ? alone : team, model, &compile, &o, err);
+        s = ls_team_agree(team, ls_engine_create(&engine, alone != NULL ? alone : team, model, &compile, &o, err), err);
     }
     if (s == LS_OK) {
         ls_bench_result result;
