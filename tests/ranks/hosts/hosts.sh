@@ -8,7 +8,7 @@
 #   hosts_mpirun LIST ... mpirun on the first host of LIST ("h1:2,h2:1"), daemons on the others, all over TCP
 #   hosts_received HOST   bytes that came to it over the network so far
 #   hosts_slow HOST RATE  lets no more than RATE ("2mbit") in or out; fails where the kernel cannot
-#   hosts_wire HOST down  pulls its plug (up: puts it in again)
+#   hosts_wire HOST down  pulls its plug (up: puts it in again, and waits until it and the others reach each other)
 #   hosts_left            processes and shared memory that are there still, a line each
 # All is gone when the script ends, however it does.
 hosts_prefix=ls$$
@@ -103,8 +103,25 @@ hosts_slow() {
         tc -n "$hosts_prefix-$1" qdisc add dev eth0 root tbf rate "$2" burst 16kb latency 100ms
 }
 
+# hosts_reach FROM TO: whether a packet finds its way; nobody listens on that port, so that TO itself must say so.
+hosts_reach() {
+    [[ $(LC_ALL=C ip netns exec "$hosts_prefix-$1" timeout 5 bash -c ": <>/dev/tcp/$hosts_net.${2#h}/9" 2>&1) == *refused* ]]
+}
+
+# A kernel that has been asking for an address in vain gives up, and refuses what waits for the answer ("No route to
+# host"), up to a second after the plug is in again.
 hosts_wire() {
-    ip -n "$hosts_prefix-sw" link set "$1" "$2"
+    local other tries
+    ip -n "$hosts_prefix-sw" link set "$1" "$2" || return
+    [[ $2 == up ]] || return 0
+    for other in "${hosts[@]}"; do
+        [[ $other != "$1" ]] || continue
+        for ((tries = 0; tries < 20; tries++)); do
+            hosts_reach "$1" "$other" && hosts_reach "$other" "$1" && continue 2
+        done
+        printf 'hosts %s and %s do not reach each other\n' "$1" "$other"
+        return 1
+    done
 }
 
 hosts_left() {
