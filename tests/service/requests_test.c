@@ -74,7 +74,9 @@ static void a_run_folder_in_use_is_refused(void **state) {
     json_decref(wait_state(s, id, "done"));
     cli_expect(s, 2, NULL, "already holds a run; ask to resume it", "submit", job, "-n", "1", "--run-dir", run, NULL);
     char *blocked = ls_path_join(job, "run"); /* a folder in a file cannot be */
-    cli_expect(s, 1, NULL, "job 2 could not be started", "submit", job, "-n", "1", "--run-dir", blocked, NULL);
+    cli_expect(s, 2, NULL, "a.json/run: cannot be created: Not a directory", "submit", job, "-n", "1", "--run-dir",
+               blocked, NULL);
+    cli_expect(s, 2, NULL, "there is no job 2", "status", "2", NULL); /* it has not become one */
     free(blocked);
     free(run);
     free(job);
@@ -89,7 +91,8 @@ static void the_client_says_what_is_wrong(void **state) {
     cli_expect(s, 2, NULL, "job: there is no readable file", "submit", "/no/such.json", "-n", "2", NULL);
     cli_expect(s, 2, NULL, "set[0]: expected a text like \"fit.epochs=3\"", "submit", job, "-n", "2", "--set", "x",
                NULL);
-    cli_expect(s, 2, NULL, "submit: --rundir is not one of its options; did you mean \"--run-dir\"?", "submit", job, "-n", "2", "--rundir", "x", NULL);
+    cli_expect(s, 2, NULL, "submit: --rundir is not one of its options; did you mean \"--run-dir\"?", "submit", job,
+               "-n", "2", "--rundir", "x", NULL);
     cli_expect(s, 2, NULL, "there is no job 3", "watch", "3", NULL);
     cli_expect(s, 2, NULL, "there is no job 3", "logs", "3", "-f", NULL);
     cli_expect(s, 2, NULL, "say which job", "stop", NULL);

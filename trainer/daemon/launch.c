@@ -144,10 +144,6 @@ static int open_log(const ls_job *job, const json_t *command, ls_err *err) {
 
 ls_status ls_launch_start(const ls_launcher *launcher, ls_loop *loop, ls_job *job, bool resume, ls_loop_exit_fn fn,
                           void *context, ls_err *err) {
-    char *logs = ls_job_path(job, "logs");
-    ls_status status = ls_folder_create(logs, err);
-    free(logs);
-    LS_TRY(status);
     json_t *command = ls_launch_command(launcher, job, resume);
     json_decref(job->command);
     job->command = command;
@@ -161,7 +157,7 @@ ls_status ls_launch_start(const ls_launcher *launcher, ls_loop *loop, ls_job *jo
         argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(command, i));
     }
     int pid = 0;
-    status = ls_loop_spawn(loop, argv, job->folder, fd, fn, context, &pid, err);
+    ls_status status = ls_loop_spawn(loop, argv, job->folder, fd, fn, context, &pid, err);
     free(argv);
     close(fd);
     if (status == LS_OK) {

@@ -22,8 +22,8 @@ int ls_launch_cores(void);
  * bound to it; with more ranks than cores none is bound. */
 json_t *ls_launch_command(const ls_launcher *launcher, const ls_job *job, bool resume);
 
-/* Starts the job: run folder with logs/ made, the command line written at the end of its log, job->command and
- * job->process set. LS_EIO / LS_EINPUT: it could not be started, and why. */
+/* Starts the job, whose run folder is there with its logs/: the command line written at the end of its log,
+ * job->command and job->process set. LS_EIO / LS_EINPUT: it could not be started, and why. */
 ls_status ls_launch_start(const ls_launcher *launcher, ls_loop *loop, ls_job *job, bool resume, ls_loop_exit_fn fn,
                           void *context, ls_err *err) LS_MUST_CHECK;
 

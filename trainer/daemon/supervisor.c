@@ -241,8 +241,9 @@ static void start(ls_supervisor *supervisor, ls_job *job, bool resume) {
     change(supervisor, job, LS_JOB_STARTING);
 }
 
-/* Whether the folder may take a new run: no other job's, and no earlier run in it unless that is to be resumed. */
-static ls_status check_run_dir(ls_supervisor *supervisor, const char *run_dir, bool resume, ls_err *err) {
+/* Sees that the folder may take a new run (it is no other job's, and holds no earlier run unless that is to be
+ * resumed), and makes it, with the one for logs. */
+static ls_status prepare_run_dir(ls_supervisor *supervisor, const char *run_dir, bool resume, ls_err *err) {
     ls_job *other = ls_registry_find_run(supervisor->registry, run_dir);
     if (other != NULL && !ls_job_over(other)) {
         return ls_fail(err, LS_EINPUT, "run_dir: %s belongs to job %" PRId64 ", which is %s; choose another", run_dir,
@@ -255,7 +256,10 @@ static ls_status check_run_dir(ls_supervisor *supervisor, const char *run_dir, b
         return ls_fail(err, LS_EINPUT, "run_dir: %s already holds a run; ask to resume it, or choose another folder",
                        run_dir);
     }
-    return LS_OK;
+    char *logs = ls_path_join(run_dir, "logs");
+    ls_status status = ls_folder_create(logs, err);
+    free(logs);
+    return status != LS_OK ? ls_err_context(err, "run_dir") : LS_OK;
 }
 
 /* "digits" of "/x/digits.json" */
@@ -293,7 +297,7 @@ ls_status ls_supervisor_submit(ls_supervisor *supervisor, const ls_submission *w
     job->ranks = what->ranks;
     job->submitted = ls_wall_seconds();
     job->state = LS_JOB_QUEUED;
-    ls_status status = check_run_dir(supervisor, job->run_dir, what->resume, err);
+    ls_status status = prepare_run_dir(supervisor, job->run_dir, what->resume, err);
     if (status == LS_OK) {
         status = ls_registry_add(supervisor->registry, job, err);
     }
@@ -347,7 +351,7 @@ ls_status ls_supervisor_resume(ls_supervisor *supervisor, ls_job *job, ls_err *e
         ls_job_set_text(&job->folder, "%s", folder);
         free(folder);
     }
-    LS_TRY(check_run_dir(supervisor, job->run_dir, true, err));
+    LS_TRY(prepare_run_dir(supervisor, job->run_dir, true, err));
     job->restarts++;
     job->state = LS_JOB_QUEUED;
     LS_TRY(ls_registry_save(supervisor->registry, job, err));
