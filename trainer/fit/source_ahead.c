@@ -16,6 +16,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/text.h"
 #include "common/trace.h"
 #include "trainer/fit/source_private.h"
 
@@ -98,11 +99,11 @@ static void wait_for(ls_ahead *a, uint64_t k) {
         if (s->deadline_s <= 0) {
             pthread_cond_wait(&a->changed, &a->lock);
         } else if (pthread_cond_timedwait(&a->changed, &a->lock, &until) == ETIMEDOUT && a->read <= k) {
-            char sentence[512];
+            char sentence[512], took[32];
             snprintf(sentence, sizeof sentence,
-                     "%.300s: the samples of a step have not been read for %.0f s; look after the disk or the network "
+                     "%.300s: the samples of a step have not been read for %s; look after the disk or the network "
                      "that they lie on, or give more distribute.watchdog_seconds",
-                     s->store->dataset->name, s->deadline_s);
+                     s->store->dataset->name, ls_format_duration(took, sizeof took, s->deadline_s));
             ls_team_abort(s->store->team, LS_ESTALLED, sentence);
         }
     }

@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/memory.h"
+#include "common/text.h"
 #include "worker/reduce/shared.h"
 
 #define SECOND ((int64_t)1000000000)
@@ -92,6 +93,10 @@ static void say_where(char *out, size_t size, const seen *s, int bucket) {
     }
 }
 
+static const char *how_long(char out[32], const seen *s) {
+    return ls_format_duration(out, 32, (double)s->age_ns / 1e9);
+}
+
 /* One rank that is to blame, and the sentence. */
 typedef struct {
     int pid; /* 0: on another node, or nobody in particular */
@@ -99,11 +104,11 @@ typedef struct {
 } blame;
 
 static void blame_rank(const ls_watchdog *d, blame *b, int rank, int pid, const seen *s, int bucket) {
-    char where[128];
+    char where[128], took[32];
     say_where(where, sizeof where, s, bucket);
     b->pid = pid;
-    snprintf(b->sentence, sizeof b->sentence, "rank %d on %s has not %s for %.0f s", rank, d->team->hosts[rank], where,
-             (double)s->age_ns / 1e9);
+    snprintf(b->sentence, sizeof b->sentence, "rank %d on %s has not %s for %s", rank, d->team->hosts[rank], where,
+             how_long(took, s));
 }
 
 /* A rank that is late and waits for nobody. */
@@ -136,12 +141,12 @@ static bool find_awaited(const ls_watchdog *d, int64_t now, blame *b) {
         }
         seen other = look(d, s.waiting - t->node_first[t->node], now);
         if (other.doing == LS_DOING_NOTHING && late(&s, 0)) {
-            char where[128];
+            char where[128], took[32];
             say_where(where, sizeof where, &s, s.wanted);
             b->pid = other.pid;
             snprintf(b->sentence, sizeof b->sentence,
-                     "rank %d on %s has left while rank %d waits for it, which has not %s for %.0f s", other.rank,
-                     t->hosts[other.rank], s.rank, where, (double)s.age_ns / 1e9);
+                     "rank %d on %s has left while rank %d waits for it, which has not %s for %s", other.rank,
+                     t->hosts[other.rank], s.rank, where, how_long(took, &s));
             return true;
         }
     }
@@ -153,14 +158,14 @@ static bool find_waiting(const ls_watchdog *d, int64_t now, blame *b) {
     for (int l = 0; l < d->team->n_local; l++) {
         seen s = look(d, l, now);
         if (s.waiting != LS_NOBODY && late(&s, GRACE_ANYBODY)) {
-            char where[128], whom[32] = "other ranks";
+            char where[128], took[32], whom[32] = "other ranks";
             say_where(where, sizeof where, &s, s.wanted);
             if (s.waiting >= 0) {
                 snprintf(whom, sizeof whom, "rank %d", s.waiting);
             }
             b->pid = 0;
-            snprintf(b->sentence, sizeof b->sentence, "rank %d on %s has waited for %s and not %s for %.0f s", s.rank,
-                     d->team->hosts[s.rank], whom, where, (double)s.age_ns / 1e9);
+            snprintf(b->sentence, sizeof b->sentence, "rank %d on %s has waited for %s and not %s for %s", s.rank,
+                     d->team->hosts[s.rank], whom, where, how_long(took, &s));
             return true;
         }
     }
