@@ -113,7 +113,8 @@ static ls_status open_data(ls_fit *f, ls_err *err) {
                                  .memory_gb = f->job.memory_gb,
                                  .deadline_s = READ_SHARE * f->job.watchdog_seconds,
                                  .n_class_weights = f->job.n_class_weights,
-                                 .class_weight = f->job.class_weight};
+                                 .class_weight = f->job.class_weight,
+                                 .class_weight_at = f->job.class_weight_at};
     LS_TRY(ls_source_open(&f->train, f->team, f->job.train, f->model, &f->compile, &options, err));
     size_t n = ls_source_feed(f->train)->n_samples;
     if (f->job.validation != NULL) {

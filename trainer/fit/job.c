@@ -143,6 +143,7 @@ static ls_status read_class_weight(ls_job *job, ls_json at, ls_err *err) {
         return LS_OK;
     }
     LS_TRY(ls_json_expect_object(at, err));
+    job->class_weight_at = at;
     const char *key;
     json_t *value;
     for (int pass = 0; pass < 2; pass++) {

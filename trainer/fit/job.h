@@ -80,6 +80,7 @@ typedef struct ls_job {
     bool bfloat16, direct_convolution, wire_bfloat16;
     size_t n_class_weights; /* 0: none */
     double *class_weight;   /* [n_class_weights], 1 where the job says nothing */
+    ls_json class_weight_at;
 #define X(section, key, kind, standard, least, most, what) ls_job_##kind key;
     LS_JOB_LIST(X)
 #undef X

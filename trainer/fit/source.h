@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 
+#include "common/json.h"
 #include "storage/dataset.h"
 #include "worker/engine/engine.h"
 
@@ -32,6 +33,7 @@ typedef struct ls_source_options {
     double memory_gb;     /* 0: half of what is free */
     size_t n_class_weights;
     const double *class_weight; /* borrowed; NULL: none. Looked up by the first output's class */
+    ls_json class_weight_at;    /* where the job says so, for complaints */
     bool no_targets;            /* inputs only (prediction) */
     double deadline_s;          /* a read that takes longer ends all ranks, LS_ESTALLED; 0: never */
 } ls_source_options;

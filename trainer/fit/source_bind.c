@@ -146,13 +146,15 @@ static ls_status bind_weights(ls_source *s, const ls_source_options *o, ls_err *
     if (o->n_class_weights > 0) {
         const ls_binding *y = &s->bindings[s->n_inputs];
         if (y->array < 0 || y->kind != LS_BIND_CLASSES || y->elems != 1) {
-            return ls_fail(err, LS_EINPUT,
-                           "fit.class_weight needs one class number a sample, and \"%s\" of %s does not hold that",
-                           y->array >= 0 ? d->arrays[y->array].name : "y", d->name);
+            return ls_json_fail(o->class_weight_at, err,
+                                "needs one class number a sample, and \"%s\" of %s does not hold that",
+                                y->array >= 0 ? d->arrays[y->array].name : "y", d->name);
         }
         if ((int64_t)o->n_class_weights > y->n_classes) {
-            return ls_fail(err, LS_EINPUT, "fit.class_weight names class %zu, but the model's output has %lld classes",
-                           o->n_class_weights - 1, (long long)y->n_classes);
+            char key[24];
+            snprintf(key, sizeof key, "%zu", o->n_class_weights - 1);
+            return ls_json_fail(ls_json_member(o->class_weight_at, key), err,
+                                "the model's output has the classes 0 to %lld", (long long)y->n_classes - 1);
         }
         s->n_class_weights = o->n_class_weights;
         s->class_weight = o->class_weight;
