@@ -145,14 +145,32 @@ ls_status ls_write_status(int reason) {
     }
 }
 
-ls_status ls_file_check_writable(const char *path, ls_err *err) {
+static bool begins_with(FILE *file, const char *start) {
+    for (; *start != '\0'; start++) {
+        if (getc(file) != (unsigned char)*start) {
+            return false;
+        }
+    }
+    return true;
+}
+
+ls_status ls_file_check_output(const char *path, const char *kind, const char *start, ls_err *err) {
     char *folder = ls_path_folder(path);
     ls_status s = LS_OK;
+    FILE *file = NULL;
     if (ls_folder_exists(path)) {
         s = ls_fail(err, LS_EINPUT, "%s: is a folder; name the file that is to be written", path);
     } else if (access(folder, W_OK | X_OK) != 0) {
         s = ls_fail(err, ls_write_status(errno), "%s: cannot be written, its folder %s: %s", path, folder,
                     strerror(errno));
+    } else if ((file = fopen(path, "rbe")) == NULL && errno != ENOENT) {
+        s = ls_fail(err, LS_EINPUT, "%s: cannot be replaced: %s", path, strerror(errno));
+    } else if (file != NULL && !begins_with(file, start)) {
+        s = ls_fail(err, LS_EINPUT,
+                    "%s: exists and is not %s; name another file for the output, which would replace it", path, kind);
+    }
+    if (file != NULL) {
+        fclose(file);
     }
     free(folder);
     return s;
@@ -197,6 +215,16 @@ char *ls_path_join(const char *folder, const char *name) {
     }
     size_t n = strlen(folder);
     return ls_xprintf("%s%s%s", folder, folder[n - 1] == '/' ? "" : "/", name);
+}
+
+char *ls_path_absolute(const char *path) {
+    char *cwd = path[0] == '/' ? NULL : getcwd(NULL, 0);
+    char *whole = ls_path_join(cwd != NULL ? cwd : "", path);
+    for (size_t n = strlen(whole); n > 1 && whole[n - 1] == '/'; n--) {
+        whole[n - 1] = '\0';
+    }
+    free(cwd);
+    return whole;
 }
 
 char *ls_path_folder(const char *path) {

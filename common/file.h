@@ -29,9 +29,10 @@ ls_status ls_folder_sync(const char *path, ls_err *err) LS_MUST_CHECK;
  * must not be written), LS_EIO where the machine failed (no room, a bad disk). */
 ls_status ls_write_status(int reason);
 
-/* Whether a file may be put at path: it is no folder, and stands in one that may be written. LS_EINPUT. For what is
- * written at the end of long work. */
-ls_status ls_file_check_writable(const char *path, ls_err *err) LS_MUST_CHECK;
+/* Whether a file of a kind ("an HDF5 file", which begins with `start`) may be put at path: that is no folder, stands in
+ * one that may be written, and is free or such a file already; anything else was named by mistake (an input, say).
+ * LS_EINPUT. For what is written at the end of long work. */
+ls_status ls_file_check_output(const char *path, const char *kind, const char *start, ls_err *err) LS_MUST_CHECK;
 
 /* mkdir -p, mode 0777 less umask. LS_EINPUT, LS_EIO: ls_write_status. */
 ls_status ls_folder_create(const char *path, ls_err *err) LS_MUST_CHECK;
@@ -41,6 +42,9 @@ bool ls_folder_exists(const char *path);
 
 /* "folder/name", or name itself when it is absolute or folder is "". Freed by the caller. */
 char *ls_path_join(const char *folder, const char *name);
+/* A path from the root, without slashes at its end: the working folder is put before one that is not. Freed by the
+ * caller. */
+char *ls_path_absolute(const char *path);
 /* The folder part of a path, "." when it has none. Freed by the caller. */
 char *ls_path_folder(const char *path);
 

@@ -23,6 +23,9 @@
 
 #define LS_H5_RANK_MAX 8
 
+/* Such a file for ls_file_check_output: what it is called, and how it begins. */
+#define LS_H5_FILE "an HDF5 file", "\x89HDF\r\n\x1a\n"
+
 /* name, word for people, bytes. BOOL is one byte, 0 or 1, stored as h5py stores numpy.bool_. */
 #define LS_H5_TYPE_LIST(X) \
     X(F32, "float32", 4)   \

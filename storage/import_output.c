@@ -13,28 +13,9 @@
 
 enum { BLOCK_BYTES = 1 << 20 };
 
-static const char hdf5_signature[8] = "\x89HDF\r\n\x1a\n";
-
-/* An output that exists must be an HDF5 file: anything else was named by mistake (an input, say). */
-static ls_status check_replaceable(const char *path, ls_err *err) {
-    char start[sizeof hdf5_signature] = "";
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        return errno == ENOENT ? LS_OK : ls_fail(err, LS_EINPUT, "%s: cannot be replaced: %s", path, strerror(errno));
-    }
-    size_t n = fread(start, 1, sizeof start, file);
-    fclose(file);
-    return n == sizeof start && memcmp(start, hdf5_signature, n) == 0
-               ? LS_OK
-               : ls_fail(err, LS_EINPUT,
-                         "%s: exists and is not an HDF5 file; the output, to be named first, would "
-                         "replace it",
-                         path);
-}
-
 ls_status ls_import_begin(ls_import_output *output, const char *path, const ls_import_options *options, ls_err *err) {
     *output = (ls_import_output){.options = options};
-    LS_TRY(check_replaceable(path, err));
+    LS_TRY(ls_file_check_output(path, LS_H5_FILE, err));
     char *temporary = ls_xprintf("%s.tmp.%d", path, (int)getpid());
     ls_status s = ls_h5_create_watched(temporary, "import", &output->write_error, &output->file, err);
     if (s != LS_OK) {

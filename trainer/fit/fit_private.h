@@ -99,7 +99,10 @@ ls_status ls_fit_build_model(ls_fit *f, ls_err *err) LS_MUST_CHECK;
  * Local. */
 ls_status ls_fit_build_for(ls_model **out, ls_json_doc *doc, const char *data, ls_err *err) LS_MUST_CHECK;
 
-/* fit_trace.c. Collective: --trace. begin starts it on every rank (where one was asked for), end writes the file on the
+/* fit_trace.c: --trace. Whether its file may be written, before anything is made; `run`, the whole path of the run
+ * folder, may be where it is to lie. The chief alone. LS_EINPUT. */
+ls_status ls_fit_trace_check(const ls_fit *f, const char *run, ls_err *err) LS_MUST_CHECK;
+/* Collective. begin starts it on every rank (where one was asked for), end writes the file on the
  * chief and, after a run that came to its end, prints the profile to standard error. */
 ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) LS_MUST_CHECK;
 void ls_fit_trace_end(ls_fit *f, ls_status status);

@@ -53,31 +53,28 @@ static char *new_run_path(const ls_job *job) {
 
 static ls_status open_run(ls_fit *f, ls_err *err) {
     char *path = f->request->run_dir != NULL ? ls_xstrdup(f->request->run_dir) : new_run_path(&f->job);
-    char *cwd = path[0] == '/' ? NULL : getcwd(NULL, 0);
-    char *whole = cwd != NULL ? ls_path_join(cwd, path) : ls_xstrdup(path);
+    char *whole = ls_path_absolute(path);
     ls_run_mode mode = f->request->resume ? LS_RUN_RESUME : LS_RUN_NEW;
     ls_status status = strlen(whole) < sizeof f->run_path
-                           ? ls_run_folder_open(&f->run, whole, mode, LOCK_WAIT_MS, err)
+                           ? ls_fit_trace_check(f, whole, err)
                            : ls_fail(err, LS_EINPUT, "%s: the path of the run folder is too long", path);
     if (status == LS_OK) {
-        snprintf(f->run_path, sizeof f->run_path, "%s", whole);
-        status = f->request->trace != NULL ? ls_file_check_writable(f->request->trace, err) : LS_OK;
+        status = ls_run_folder_open(&f->run, whole, mode, LOCK_WAIT_MS, err);
     }
     if (status == LS_OK) {
+        snprintf(f->run_path, sizeof f->run_path, "%s", whole);
         status = ls_run_folder_write_job(&f->run, f->job_text, err);
     }
     if (status == LS_OK) {
         status = ls_checkpoint_writer_create(&f->writer, f->run.checkpoints, (int)f->job.keep, err);
     }
     free(path);
-    free(cwd);
     free(whole);
     return status;
 }
 
 static ls_status open_report(ls_fit *f, ls_err *err) {
-    char *cwd = f->request->job_path[0] == '/' ? NULL : getcwd(NULL, 0);
-    char *job = cwd != NULL ? ls_path_join(cwd, f->request->job_path) : ls_xstrdup(f->request->job_path);
+    char *job = ls_path_absolute(f->request->job_path);
     ls_report_options options = {.run = &f->run,
                                  .job_path = job,
                                  .host = f->team->hosts[0],
@@ -87,7 +84,6 @@ static ls_status open_report(ls_fit *f, ls_err *err) {
                                  .columns = f->columns,
                                  .n_columns = f->n_columns};
     ls_status status = ls_report_create(&f->report, &options, err);
-    free(cwd);
     free(job);
     return status;
 }

@@ -14,6 +14,19 @@
 /* Events of a rank: some thousand steps of a small network, 15 MiB. */
 enum { TRACE_EVENTS = 1 << 18 };
 
+static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+
+ls_status ls_fit_trace_check(const ls_fit *f, const char *run, ls_err *err) {
+    if (f->request->trace == NULL) {
+        return LS_OK;
+    }
+    char *whole = ls_path_absolute(f->request->trace), *folder = ls_path_folder(whole);
+    bool comes_with_run = strcmp(folder, run) == 0 && !ls_folder_exists(run);
+    free(whole);
+    free(folder);
+    return comes_with_run ? LS_OK : ls_file_check_output(f->request->trace, "a trace", head, err);
+}
+
 ls_status ls_fit_trace_begin(ls_fit *f, ls_err *err) {
     if (f->request->trace == NULL) {
         return LS_OK;
@@ -36,7 +49,7 @@ static void print_table(ls_fit *f) {
 }
 
 static void write_file(const ls_fit *f, const char *events, size_t n_bytes) {
-    static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", tail[] = "\n]}\n";
+    static const char tail[] = "\n]}\n";
     ls_err err = LS_ERR_INIT;
     size_t total = sizeof head - 1 + n_bytes + sizeof tail - 1;
     char *text = ls_xrealloc(NULL, total);

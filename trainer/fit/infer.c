@@ -200,7 +200,7 @@ typedef struct {
 } prediction;
 
 static ls_status create_file(ls_fit *f, prediction *p, const char *path, int64_t batch, ls_err *err) {
-    LS_TRY(ls_file_check_writable(path, err));
+    LS_TRY(ls_file_check_output(path, LS_H5_FILE, err));
     LS_TRY(ls_h5_create(p->temporary, &p->file, err));
     for (int o = 0; o < f->model->n_outputs; o++) {
         ls_shape s = ls_source_whole_shape(f->model->outputs[o]);
