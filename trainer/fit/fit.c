@@ -326,6 +326,14 @@ static ls_status finish_epoch(ls_fit *f, ls_err *err) {
 
 /* ---- the run ---- */
 
+/* The last files could not be written: what there is all the same. The chief knows. */
+static void say_what_is_left(const ls_fit *f, ls_err *err) {
+    ls_err why = *err;
+    ls_fail(err, why.status, "%.500s; %s%s: go on with --resume --run-dir %s", why.text,
+            f->last_good != NULL ? "the last good checkpoint is " : "no checkpoint has been written",
+            f->last_good != NULL ? f->last_good : "", f->run_path);
+}
+
 /* The weights as the callbacks leave them, for people to deploy. */
 static ls_status write_final(ls_fit *f, ls_err *err) {
     ls_status mine = ls_callbacks_call(&f->callbacks, LS_TRAIN_END, &f->moment, err);
@@ -334,6 +342,9 @@ static ls_status write_final(ls_fit *f, ls_err *err) {
     ls_status status = ls_fit_checkpoint(f, path, false, err);
     if (status == LS_OK) {
         status = ls_fit_flush(f, err);
+        if (status != LS_OK && f->chief) {
+            say_what_is_left(f, err);
+        }
     }
     free(path);
     return status;
