@@ -197,6 +197,19 @@ static void refuses_bad_data(bench *b) {
         CHECK(strstr(err.text, "sample 33 of \"y\" is class 200") != NULL, "%s", err.text);
     }
     ls_source_destroy(s);
+
+    /* What the loss ignores is no class of the output, and that class alone. */
+    b->compile.losses[0].ignores = true;
+    b->compile.losses[0].ignored = 255;
+    o = (ls_source_options){.scale = NAN, .offset = NAN};
+    expect_error(b, &(content){.bad_label_at = 33, .bad_label = 254}, &o, "sample 33 of \"y\" is class 254");
+    write_data(b, &(content){.bad_label_at = 33, .bad_label = 255});
+    CHECK(open_with(b, &s, &o, &err) == LS_OK, "%s", err.text);
+    if (s != NULL) {
+        const ls_feed *feed = ls_source_feed(s);
+        CHECK(feed->fill(feed->self, 1, LS_I32, &index, 1, &y, &err) == LS_OK && y == 255, "%d: %s", y, err.text);
+    }
+    ls_source_destroy(s);
 }
 
 /* What was announced is there, whole or in part, more often than there are places to read into; so is what was not. */

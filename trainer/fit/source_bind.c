@@ -111,6 +111,8 @@ static ls_status bind_target(ls_source *s, const ls_model *model, const ls_loss 
     if (loss->class_->sparse || (!fits && labels && whole_numbers(a->type))) {
         s->bindings[at].kind = LS_BIND_CLASSES;
         s->bindings[at].n_classes = classes;
+        s->bindings[at].ignores = loss->ignores;
+        s->bindings[at].ignored = loss->ignored;
         if (labels) {
             return LS_OK;
         }

@@ -29,7 +29,7 @@ static ls_status check_classes(const ls_source *s, const ls_binding *b, const ch
                            s->store->dataset->name, (unsigned long long)(at + (i + good) / b->elems), a->name);
         }
         for (size_t k = 0; k < m; k++) {
-            if (label[k] < 0 || label[k] >= b->n_classes) {
+            if ((label[k] < 0 || label[k] >= b->n_classes) && !(b->ignores && label[k] == b->ignored)) {
                 return ls_fail(
                     err, LS_EINPUT,
                     "%s: sample %llu of \"%s\" is class %d, but the model's output has the classes 0 to %lld",

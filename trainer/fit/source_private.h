@@ -18,6 +18,8 @@ typedef struct ls_binding {
     int array; /* in the data set; -1: not bound (an output without a loss) */
     ls_bind_kind kind;
     int64_t n_classes;
+    bool ignores; /* the class `ignored` too, which need be none of them */
+    int32_t ignored;
     size_t elems; /* of one raw sample */
     double scale, offset;
     const char *raw; /* in memory: all samples; NULL: read as needed */

@@ -50,11 +50,28 @@ static ls_status parse_losses(ls_json config, const ls_model *model, ls_compile 
     return LS_OK;
 }
 
+/* A class that the loss ignores may be none of the output's: it must not reach what looks for its score. Accuracies
+ * count it as missed, as Keras does; a confusion matrix has no row for it. */
+static ls_status check_ignored(ls_json at, const ls_loss *loss, const ls_metric *m, ls_err *err) {
+    bool outside = loss->ignores && (loss->ignored < 0 || loss->ignored >= m->n_classes);
+    bool same = m->loss.ignores && m->loss.ignored == loss->ignored;
+    if (outside && m->class_->sparse && !same && (m->loss.class_ != NULL || !ls_metric_built_in(m->class_))) {
+        return ls_json_fail(at, err, "metric \"%s\" cannot take class %d, which the loss ignores%s", m->name,
+                            loss->ignored, m->loss.class_ != NULL ? "; give it the same \"ignore_class\"" : "");
+    }
+    return LS_OK;
+}
+
 static ls_status add_metric(ls_json at, const ls_model *model, int output, bool weighted, ls_compile *out, int *cap,
                             ls_err *err) {
     ls_metric m;
     const ls_loss *loss = &out->losses[output];
     LS_TRY(ls_metric_parse(at, &model->outputs[output]->shape, loss->class_ != NULL && loss->class_->sparse, &m, err));
+    ls_status status = check_ignored(at, loss, &m, err);
+    if (status != LS_OK) {
+        ls_metric_release(&m);
+        return status;
+    }
     m.weighted = weighted;
     if (model->n_outputs > 1) {
         char name[sizeof m.name];
@@ -108,7 +125,7 @@ ls_status ls_compile_want_metric(ls_compile *compile, const ls_model *model, int
     const char *name = m->name;
     for (int i = 0; i + 1 < compile->n_metrics; i++) {
         if (strcmp(compile->metrics[i].name, name) == 0) {
-            compile->n_metrics--;
+            ls_metric_release(&compile->metrics[--compile->n_metrics]);
             return LS_OK;
         }
     }
@@ -145,6 +162,9 @@ ls_status ls_compile_parse(ls_json config, const ls_model *model, ls_compile *ou
 }
 
 void ls_compile_release(ls_compile *compile) {
+    for (int i = 0; i < compile->n_metrics; i++) {
+        ls_metric_release(&compile->metrics[i]);
+    }
     free(compile->losses);
     free(compile->loss_weights);
     free(compile->metrics);

@@ -4,6 +4,7 @@
  * Source: keras/backend.py (2.11-2.15): binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy.
  */
 #include <math.h>
+#include <string.h>
 
 #include "worker/loss/loss_rows.h"
 #include "worker/ops/vmath.h"
@@ -134,11 +135,21 @@ const ls_loss_class ls_loss_categorical_crossentropy = {.name = "categorical_cro
 
 /* ---- sparse: the target is one class number; Keras takes log(clip p) as logits ---- */
 
+/* What a row gives that does not count; its class may lie outside the row. */
+static double no_loss(int64_t n, float *dp) {
+    if (dp != NULL) {
+        memset(dp, 0, (size_t)n * sizeof *dp);
+    }
+    return 0;
+}
+
 /* q = clip(p): L = log(sum q) - log q_y;  dL/dp_j = inside_j (1 / sum q - [j = y] / q_y) */
 static double sparse_row(const ls_loss *loss, const float *p, const void *target, int64_t n, float *dp, float scale) {
     const int32_t y = *(const int32_t *)target;
-    (void)loss;
     double total = 0;
+    if (ls_loss_ignores(loss, target)) {
+        return no_loss(n, dp);
+    }
     for (int64_t i = 0; i < n; i++) {
         total += clip(p[i]);
     }
@@ -152,8 +163,10 @@ static double sparse_row(const ls_loss *loss, const float *p, const void *target
 static double sparse_row_logits(const ls_loss *loss, const float *x, const void *target, int64_t n, float *dx,
                                 float scale) {
     const int32_t y = *(const int32_t *)target;
-    (void)loss;
     float m;
+    if (ls_loss_ignores(loss, target)) {
+        return no_loss(n, dx);
+    }
     const double total = exp_and_sum(x, n, dx, &m);
     if (dx != NULL) {
         const float share = (float)(scale / total);
@@ -167,7 +180,7 @@ static double sparse_row_logits(const ls_loss *loss, const float *x, const void 
 
 const ls_loss_class ls_loss_sparse_categorical_crossentropy = {.name = "sparse_categorical_crossentropy",
                                                                .aliases = "SparseCategoricalCrossentropy",
-                                                               .keys = "from_logits",
+                                                               .keys = "from_logits ignore_class",
                                                                .sparse = true,
                                                                .row = sparse_row,
                                                                .row_logits = sparse_row_logits,

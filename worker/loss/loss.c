@@ -81,13 +81,18 @@ static ls_status check_reduction(ls_json config, ls_err *err) {
 }
 
 static ls_status check_rows(ls_json config, ls_err *err) {
-    ls_json axis = ls_json_member(config, "axis"), ignored = ls_json_member(config, "ignore_class");
+    ls_json axis = ls_json_member(config, "axis");
     if (ls_json_present(axis) && !(json_is_integer(axis.value) && json_integer_value(axis.value) == -1)) {
         return ls_json_fail(axis, err, "losses work along the last axis (-1) alone; put a Permute before the output");
     }
-    if (ls_json_present(ignored)) {
-        return ls_json_fail(ignored, err, "no class can be left out; give its samples the weight 0 (sample_weight)");
-    }
+    return LS_OK;
+}
+
+static ls_status read_ignored(ls_loss *loss, ls_json config, ls_err *err) {
+    int64_t class_ = 0;
+    loss->ignores = ls_json_present(ls_json_member(config, "ignore_class"));
+    LS_TRY(ls_json_get_int(config, "ignore_class", INT32_MIN, INT32_MAX, &class_, err));
+    loss->ignored = (int32_t)class_;
     return LS_OK;
 }
 
@@ -110,7 +115,7 @@ ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) {
     } else {
         snprintf(config.path, sizeof config.path, "%s", at.path); /* what is missing is missing here */
     }
-    const char *const keys[] = {out->class_->keys, "name reduction fn axis ignore_class dtype"};
+    const char *const keys[] = {out->class_->keys, "name reduction fn axis dtype"};
     LS_TRY(ls_json_only_listed(config, keys, 2, "loss", out->class_->name, err));
     LS_TRY(check_reduction(config, err));
     return ls_loss_configure(out, config, err);
@@ -128,5 +133,5 @@ ls_status ls_loss_configure(ls_loss *out, ls_json config, ls_err *err) {
     LS_TRY(ls_json_get_double(config, "delta", 0, 1e300, &out->a, err));
     LS_TRY(ls_json_get_double(config, "under_cost", 0, 1e300, &out->a, err));
     LS_TRY(ls_json_get_double(config, "over_cost", 0, 1e300, &out->b, err));
-    return LS_OK;
+    return read_ignored(out, config, err);
 }

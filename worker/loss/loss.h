@@ -38,8 +38,15 @@ struct ls_loss {
     bool from_logits;
     double label_smoothing;
     double a, b;                                /* class-specific: Huber's delta, costs of the asymmetric loss */
+    bool ignores;                               /* rows of the class `ignored` do not count; sparse losses alone */
+    int32_t ignored;                            /* it need be none of the output's */
     lockstep_value settings[LOCKSTEP_MAX_KEYS]; /* of a plugin's loss, in the order of its keys */
 };
+
+/* Whether a row of that target does not count: then its loss and gradient are 0, and the mean is over the others. */
+static inline bool ls_loss_ignores(const ls_loss *loss, const void *y) {
+    return loss->ignores && *(const int32_t *)y == loss->ignored;
+}
 
 /* A name, or {"class_name", "config"}. Unknown names: the nearest known one is named. */
 ls_status ls_loss_parse(ls_json at, ls_loss *out, ls_err *err) LS_MUST_CHECK;

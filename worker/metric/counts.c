@@ -1,5 +1,5 @@
 /*
- * Metrics from counts of hits and misses: precision, recall, F1, area under a curve, intersection over union.
+ * Metrics from counts of hits and misses: precision, recall, F1, intersection over union.
  *
  * Source: keras/metrics/{confusion_metrics,f_score_metrics,iou_metrics}.py (2.11-2.15).
  */
@@ -123,84 +123,6 @@ const ls_metric_class ls_metric_f1_score = {.name = "f1_score",
                                             .n_sums = f1_sums,
                                             .add = f1_add,
                                             .result = f1_result};
-
-/*
- * ---- area under a curve: at each of k thresholds {true positives, false positives}; then positives and negatives;
- * for each label where they are looked at one by one ----
- *
- * Thresholds are -1e-7, 1/(k-1), ..., (k-2)/(k-1), 1 + 1e-7. ROC: recall over the false positive rate, by the rule
- * named; PR by interpolation (Davis & Goadrich 2006), as Keras does.
- */
-enum { RULE_INTERPOLATION, RULE_MINORING, RULE_MAJORING };
-
-static int auc_sums(const ls_metric *m) {
-    return (int)(m->n_labels * (2 * m->k + 2));
-}
-
-static double auc_threshold(const ls_metric *m, int64_t t) {
-    return t == 0 ? -1e-7 : t == m->k - 1 ? 1 + 1e-7 : (double)(float)((double)t / (double)(m->k - 1));
-}
-
-static void auc_add(const ls_metric *m, const float *p, const void *target, const float *weight, int64_t n_rows,
-                    int64_t n, double *sums) {
-    const float *y = target;
-    for (int64_t i = 0; i < n_rows * n; i++) {
-        double *s = sums + (i % n % m->n_labels) * (2 * m->k + 2), w = weight_of(weight, i / n);
-        double score = m->loss.from_logits ? (double)(float)(1 / (1 + exp(-(double)p[i]))) : p[i];
-        int actual = y[i] > 0 ? 0 : 1;
-        s[2 * m->k + actual] += w;
-        for (int64_t t = 0; t < m->k && score > auc_threshold(m, t); t++) {
-            s[2 * t + actual] += w;
-        }
-    }
-}
-
-static double auc_precision_recall(const ls_metric *m, const double *s) {
-    double area = 0;
-    const double positives = s[2 * m->k];
-    for (int64_t t = 0; t + 1 < m->k; t++) {
-        double tp = s[2 * t], next_tp = s[2 * t + 2], dtp = tp - next_tp;
-        double p = tp + s[2 * t + 1], next_p = next_tp + s[2 * t + 3], dp = p - next_p;
-        double slope = ratio(dtp, dp > 0 ? dp : 0), intercept = next_tp - slope * next_p;
-        double relative = p > 0 && next_p > 0 ? p / next_p : 1;
-        area += ratio(slope * (dtp + intercept * log(relative)), positives);
-    }
-    return area;
-}
-
-static double auc_of_label(const ls_metric *m, const double *s) {
-    const double positives = s[2 * m->k], negatives = s[2 * m->k + 1];
-    double area = 0;
-    if (m->curve_is_pr) {
-        return auc_precision_recall(m, s);
-    }
-    for (int64_t t = 0; t + 1 < m->k; t++) {
-        double y = ratio(s[2 * t], positives), next_y = ratio(s[2 * t + 2], positives);
-        double x = ratio(s[2 * t + 1], negatives), next_x = ratio(s[2 * t + 3], negatives);
-        double height = m->mode == RULE_INTERPOLATION ? (y + next_y) / 2
-                        : m->mode == RULE_MINORING    ? fmin(y, next_y)
-                                                      : fmax(y, next_y);
-        area += (x - next_x) * height;
-    }
-    return area;
-}
-
-static double auc_result(const ls_metric *m, const double *s) {
-    double sum = 0;
-    for (int64_t label = 0; label < m->n_labels; label++) {
-        sum += auc_of_label(m, s + label * (2 * m->k + 2));
-    }
-    return sum / (double)m->n_labels;
-}
-
-const ls_metric_class ls_metric_auc = {.name = "auc",
-                                       .aliases = "AUC",
-                                       .keys =
-                                           "num_thresholds curve summation_method thresholds multi_label num_labels "
-                                           "label_weights from_logits",
-                                       .n_sums = auc_sums,
-                                       .add = auc_add,
-                                       .result = auc_result};
 
 /* ---- mean intersection over union of one-hot targets and class scores: the three counts a class ---- */
 

@@ -27,9 +27,11 @@ static int64_t argmax(const float *p, int64_t n) {
     return best;
 }
 
-/* Whether fewer than k classes score above class c (TF's in_top_k: ties count as hits). */
+/* Whether fewer than k classes score above class c (TF's in_top_k: ties count as hits). One that the loss ignores may
+ * be none of them: a miss. */
 static double in_top_k(const float *p, int64_t n, int64_t c, int64_t k) {
-    int64_t above = 0;
+    int64_t above = c >= 0 && c < n ? 0 : k;
+    c = above == 0 ? c : 0;
     for (int64_t i = 0; i < n; i++) {
         above += p[i] > p[c];
     }
@@ -100,8 +102,9 @@ static double sparse_loss(const ls_metric *m, const float *p, const int32_t *y, 
     static void symbol##_add(const ls_metric *m, const float *p, const void *y, const float *weight, int64_t n_rows, \
                              int64_t n, double *sums) {                                                              \
         for (int64_t r = 0; r < n_rows; r++) {                                                                       \
-            double w = weight != NULL ? weight[r] : 1.0;                                                             \
-            sums[0] += w * value(m, p + r * n, (const type *)y + r * (step), n);                                     \
+            const type *target = (const type *)y + r * (step);                                                       \
+            double w = ls_loss_ignores(&m->loss, target) ? 0 : weight != NULL ? weight[r] : 1.0;                     \
+            sums[0] += w * value(m, p + r * n, target, n);                                                           \
             sums[1] += w;                                                                                            \
         }                                                                                                            \
     }                                                                                                                \

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/additions.h"
@@ -24,6 +25,15 @@ static const ls_metric_class *find_built_in(const char *name) {
         }
     }
     return NULL;
+}
+
+bool ls_metric_built_in(const ls_metric_class *class_) {
+    for (int i = 0; classes[i] != NULL; i++) {
+        if (classes[i] == class_) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool built_in(const char *name) {
@@ -84,33 +94,6 @@ static ls_status find(ls_json at, const char *name, const ls_shape *output, bool
     return ls_json_unknown(at, name, "a metric", names, n, err);
 }
 
-/* Settings that ask for something that is not done must be absent or null. */
-static ls_status refuse(ls_json config, const char *const *keys, ls_err *err) {
-    for (; *keys != NULL; keys++) {
-        ls_json m = ls_json_member(config, *keys);
-        if (ls_json_present(m) && !json_is_false(m.value)) {
-            return ls_json_fail(m, err, "is not supported for this metric; leave it out");
-        }
-    }
-    return LS_OK;
-}
-
-/* AUC of each label by itself, and of scores that are logits. */
-static ls_status parse_labels(ls_metric *m, ls_json config, ls_status so_far, ls_err *err) {
-    bool each = false;
-    int64_t n_labels = m->n_classes;
-    LS_TRY(so_far);
-    LS_TRY(ls_json_get_bool(config, "from_logits", &m->loss.from_logits, err));
-    LS_TRY(ls_json_get_bool(config, "multi_label", &each, err));
-    LS_TRY(ls_json_get_int(config, "num_labels", 1, INT32_MAX, &n_labels, err));
-    if (n_labels != m->n_classes) {
-        return ls_json_fail(ls_json_member(config, "num_labels"), err, "expected %d, as the output has",
-                            (int)m->n_classes);
-    }
-    m->n_labels = each ? m->n_classes : 1;
-    return LS_OK;
-}
-
 /* top_k: without a threshold every prediction among the largest counts. */
 static ls_status parse_selection(ls_metric *m, ls_json config, ls_err *err) {
     int64_t class_id = -1;
@@ -123,28 +106,16 @@ static ls_status parse_selection(ls_metric *m, ls_json config, ls_err *err) {
 }
 
 static ls_status parse_config(ls_metric *m, ls_json config, ls_err *err) {
-    static const char *const refused[] = {"label_weights", NULL};
-    static const char *const averages[] = {"macro", "micro", "weighted"}, *const curves[] = {"ROC", "PR"},
-                             *const rules[] = {"interpolation", "minoring", "majoring"};
+    static const char *const averages[] = {"macro", "micro", "weighted"};
     const ls_loss_class *loss = m->loss.class_; /* a loss brings its own keys */
     const char *const keys[] = {loss != NULL ? loss->keys : m->class_->keys,
-                                loss != NULL ? "name dtype fn axis ignore_class" : "name dtype fn"};
+                                loss != NULL ? "name dtype fn axis" : "name dtype fn"};
     LS_TRY(ls_json_only_listed(config, keys, 2, "metric", loss != NULL ? loss->name : m->class_->name, err));
     if (loss != NULL) {
         return ls_loss_configure(&m->loss, config, err);
     }
     if (m->class_->configure != NULL) {
         return m->class_->configure(m, config, err);
-    }
-    int curve = 0;
-    LS_TRY(refuse(config, refused, err));
-    if (m->class_ == &ls_metric_auc) {
-        LS_TRY(ls_json_get_int(config, "num_thresholds", 2, 100000, &m->k, err));
-        LS_TRY(ls_json_get_choice(config, "curve", curves, 2, &curve, err));
-        LS_TRY(ls_json_get_choice(config, "summation_method", rules, 3, &m->mode, err));
-        m->curve_is_pr = curve == 1;
-        static const char *const more[] = {"thresholds", NULL};
-        return parse_labels(m, config, refuse(config, more, err), err);
     }
     if (m->class_ == &ls_metric_precision || m->class_ == &ls_metric_recall) {
         LS_TRY(parse_selection(m, config, err));
@@ -183,12 +154,22 @@ ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target
         name = out->class_ == &ls_metric_loss || out->class_ == &ls_metric_sparse_loss ? out->loss.class_->name
                                                                                        : out->class_->name;
     }
-    out->k = out->class_ == &ls_metric_auc ? 200 : 5;
+    out->k = 5;
     out->n_classes = output->rank > 0 ? output->dim[output->rank - 1] : 1;
     /* F1 and IoU take the largest class unless a threshold is given. */
     out->threshold = out->class_ == &ls_metric_f1_score || out->class_ == &ls_metric_mean_iou ? -1 : 0.5;
     out->n_labels = 1;
-    LS_TRY(parse_config(out, config, err));
+    ls_status status = parse_config(out, config, err);
+    if (status != LS_OK) {
+        ls_metric_release(out);
+        return status;
+    }
     snprintf(out->name, sizeof out->name, "%s", shown != NULL ? shown : name);
     return LS_OK;
+}
+
+void ls_metric_release(ls_metric *m) {
+    free(m->thresholds);
+    free(m->label_weights);
+    m->thresholds = m->label_weights = NULL;
 }

@@ -42,14 +42,21 @@ struct ls_metric {
     bool weighted;    /* by the samples' weights ("weighted_metrics") */
     int mode;         /* F1: average; AUC: summation method */
     bool curve_is_pr;
+    double *thresholds;                         /* AUC: (k - 2), ascending, without the ends; NULL: evenly apart */
+    double *label_weights;                      /* AUC: (n_classes); NULL: all 1 */
     ls_loss loss;                               /* of a loss that is used as a metric */
     lockstep_value settings[LOCKSTEP_MAX_KEYS]; /* of a plugin's metric, in the order of its keys */
 };
 
 /* A name or {"class_name", "config"}. "accuracy"/"acc" becomes binary, categorical or sparse categorical accuracy from
- * the output's shape and whether the loss is sparse, as Keras does. */
+ * the output's shape and whether the loss is sparse, as Keras does. After a success the caller releases *out. */
 ls_status ls_metric_parse(ls_json at, const ls_shape *output, bool sparse_target, ls_metric *out,
                           ls_err *err) LS_MUST_CHECK;
+
+void ls_metric_release(ls_metric *m);
+
+/* Whether a class is a row of the table, no plugin's. */
+bool ls_metric_built_in(const ls_metric_class *class_);
 
 /* Adds a class that is found after the built-in ones (and losses, which are metrics too), until
  * ls_metric_class_drop_added. `owner` is the file that it comes from; both stay the caller's. LS_EINPUT: the name is

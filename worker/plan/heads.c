@@ -67,26 +67,46 @@ typedef struct {
 
 enum { LOSS_PREDICTION, LOSS_TARGET, LOSS_WEIGHT, LOSS_ROWS, LOSS_SUMS, LOSS_GRADIENT, LOSS_MASK, LOSS_COUNTS };
 
-/* How many steps count, and how many there are. */
+typedef struct {
+    const ls_loss *loss;
+    int64_t n_steps, rows_per_step; /* of all samples */
+} count_state;
+
+static int64_t count_rows(const count_state *s, const int32_t *target, int64_t step) {
+    int64_t rows = s->rows_per_step;
+    for (int64_t r = 0; s->loss->ignores && r < s->rows_per_step; r++) {
+        rows -= ls_loss_ignores(s->loss, target + step * s->rows_per_step + r);
+    }
+    return rows;
+}
+
+/* How many rows count, and how many there are. */
 static void count_kernel(const ls_call *c, const ls_run *run) {
-    const int64_t n = *(const int64_t *)c->state;
+    const count_state *s = c->state;
     const float *mask = c->args[0].p;
-    double *counts = c->args[1].p;
+    const int32_t *target = c->args[1].p;
+    double *counts = c->args[2].p;
     (void)run;
     counts[0] = 0;
-    counts[1] = (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        counts[0] += mask[i];
+    counts[1] = (double)(s->n_steps * s->rows_per_step);
+    for (int64_t i = 0; i < s->n_steps; i++) {
+        counts[0] += (mask != NULL ? mask[i] : 1) * (double)count_rows(s, target, i);
     }
 }
 
-/* The counts of the whole batch: two doubles, which the lanes add up where the batch is cut. */
-static ls_ref emit_counts(ls_plan *p, ls_ref mask, int64_t n) {
+/* The counts of the whole batch, where some rows may not count: two doubles, which the lanes add up where the batch is
+ * cut. NONE: all count. */
+static ls_ref emit_counts(ls_plan *p, const ls_loss *loss, ls_ref mask, ls_ref target, int64_t n_steps,
+                          int64_t rows_per_step) {
+    if (!ls_ref_some(mask) && !loss->ignores) {
+        return (ls_ref){LS_REF_NONE, 0, 0};
+    }
     ls_ref counts = ls_plan_temp(p, 2 * sizeof(double));
-    int64_t *state = ls_xcalloc(1, sizeof *state);
-    *state = n;
+    count_state *state = ls_xcalloc(1, sizeof *state);
+    *state = (count_state){loss, n_steps, rows_per_step};
     ls_call *call = ls_plan_emit(p, LS_PHASE_FORWARD, "loss.count", NULL, count_kernel, state, NULL);
     ls_call_arg(call, LS_READ, mask);
+    ls_call_arg(call, LS_READ, target);
     ls_call_arg(call, LS_WRITE, counts);
     if (ls_plan_cut(p)) {
         ls_plan_meet(p, LS_PHASE_FORWARD, NULL, counts, 2);
@@ -94,7 +114,7 @@ static ls_ref emit_counts(ls_plan *p, ls_ref mask, int64_t n) {
     return counts;
 }
 
-/* Steps / steps that count: with it, the mean over all rows is that over the rows that count. 0 when none does. */
+/* Rows / rows that count: with it, the mean over all rows is that over the rows that count. 0 when none does. */
 static double mask_factor(const double *counts) {
     return counts == NULL ? 1 : counts[0] > 0 ? counts[1] / counts[0] : 0;
 }
@@ -107,7 +127,7 @@ static void loss_row(const ls_call *c, double scale, double factor, size_t targe
     double *row_loss = c->args[LOSS_ROWS].p;
     float *gradient = c->args[LOSS_GRADIENT].p;
     float *dp = gradient != NULL ? gradient + r * s->n : NULL;
-    double counts = mask != NULL ? mask[r / (s->rows_per_sample / s->n_steps)] * factor : 1;
+    double counts = (mask != NULL ? mask[r / (s->rows_per_sample / s->n_steps)] : 1) * factor;
     float row_scale = (float)(counts * (weight != NULL ? scale * weight[r / s->rows_per_sample] : scale));
     row_loss[r] = counts * (s->logits ? s->loss->class_->row_logits : s->loss->class_->row)(
                                s->loss, prediction + r * s->n, target + (size_t)r * target_bytes, s->n, dp, row_scale);
@@ -234,7 +254,7 @@ ls_status ls_heads_emit(const ls_heads *heads, ls_plan *p, int i, const ls_tenso
         s->rows_per_sample = n_rows / s->n_samples;
         ls_ref mask = mask_of(p, loss, output), none = {LS_REF_NONE, 0, 0};
         s->n_steps = ls_ref_some(mask) ? ls_shape_elems(&output->mask->shape) : 1;
-        ls_ref counts = ls_ref_some(mask) ? emit_counts(p, mask, s->n_samples * s->n_steps) : none;
+        ls_ref counts = emit_counts(p, loss, mask, target, s->n_samples * s->n_steps, s->rows_per_sample / s->n_steps);
         ls_ref prediction = ls_plan_in(p, t, LS_F32);
         ls_ref rows = ls_plan_temp(p, (size_t)n_rows * sizeof(double));
         ls_ref gradient = ls_plan_training(p) && ls_plan_wants_grad(p, t) ? ls_plan_din(p, t, LS_F32) : none;

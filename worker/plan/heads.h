@@ -38,7 +38,8 @@ size_t ls_heads_target_elems(const ls_heads *heads, const ls_tensor *output, int
 /*
  * Whether the output's loss is a mean over the time steps that its mask lets count, not over all: as in Keras 2.11 to
  * 2.15, total / valid times the masked losses, both counted over the whole batch: lanes meet for it. A batch of which
- * no step counts has the loss 0. Metrics take the mask as weights.
+ * no step counts has the loss 0. Metrics take the mask as weights. What a loss ignores (ignore_class) is left out in
+ * the same way, of the loss and of losses used as metrics.
  *
  * Source: tf_keras/utils/losses_utils.py, apply_valid_mask.
  */

@@ -46,6 +46,7 @@ static void assert_same_loss(const ls_loss *a, const ls_loss *b) {
     assert_ptr_equal(a->class_, b->class_);
     assert_int_equal(a->from_logits, b->from_logits);
     assert_true(a->label_smoothing == b->label_smoothing && a->a == b->a && a->b == b->b);
+    assert_true(a->ignores == b->ignores && a->ignored == b->ignored);
 }
 
 static ls_model *one_output(void) {
@@ -70,12 +71,15 @@ static void settings_of_every_loss(void **state) {
             snprintf(text, sizeof text,
                      "{\"loss\": {\"class_name\": \"%s\", \"config\": {\"reduction\": \"auto\", \"%.*s\": %s}}, "
                      "\"optimizer\": \"SGD\"}",
-                     (*l)->name, n, key, strncmp(key, "from_logits", (size_t)n) == 0 ? "true" : "0.25");
+                     (*l)->name, n, key,
+                     strncmp(key, "from_logits", (size_t)n) == 0    ? "true"
+                     : strncmp(key, "ignore_class", (size_t)n) == 0 ? "0"
+                                                                    : "0.25");
             there_and_back(&c, model, text);
             const ls_loss *got = &c.again.losses[0];
             assert_same_loss(got, &c.fit.compile.losses[0]);
             assert_false(got->from_logits == plain.from_logits && got->label_smoothing == plain.label_smoothing &&
-                         got->a == plain.a && got->b == plain.b);
+                         got->a == plain.a && got->b == plain.b && got->ignores == plain.ignores);
             let_go(&c);
         }
     }

@@ -80,8 +80,9 @@ static void settings_change_the_loss(void **state) {
             char text[200];
             const int n = (int)strcspn(key, " ");
             const bool logits = strncmp(key, "from_logits", (size_t)n) == 0;
+            const char *value = logits ? "true" : strncmp(key, "ignore_class", (size_t)n) == 0 ? "3" : "0.25";
             snprintf(text, sizeof text, "{\"class_name\": \"%s\", \"config\": {\"%.*s\": %s}}", (*c)->name, n, key,
-                     logits ? "true" : "0.25");
+                     value);
             ls_loss changed = parsed(text);
             row_function row = changed.from_logits ? (*c)->row_logits : (*c)->row;
             double before = (*c)->row(&plain, p, y, N, NULL, 0), after = row(&changed, p, y, N, NULL, 0);
@@ -203,9 +204,12 @@ static void complaints(void **state) {
     complaint("{\"loss\": {\"class_name\": \"CosineSimilarity\", \"config\": {\"axis\": 1}}}",
               "job.json:1: loss.config.axis: losses work along the last axis (-1) alone; put a Permute before the "
               "output");
-    complaint("{\"loss\": {\"class_name\": \"SparseCategoricalCrossentropy\", \"config\": {\"ignore_class\": 0}}}",
-              "job.json:1: loss.config.ignore_class: no class can be left out; give its samples the weight 0 "
-              "(sample_weight)");
+    complaint("{\"loss\": {\"class_name\": \"SparseCategoricalCrossentropy\", \"config\": {\"ignore_class\": 0.5}}}",
+              "job.json:1: loss.config.ignore_class: expected a whole number from -2147483648 to 2147483647, found the "
+              "number 0.5");
+    complaint("{\"loss\": {\"class_name\": \"CategoricalCrossentropy\", \"config\": {\"ignore_class\": 0}}}",
+              "job.json:1: loss.config.ignore_class: unknown key of loss categorical_crossentropy; known are "
+              "\"from_logits\", \"label_smoothing\", \"name\", \"reduction\", \"fn\", \"axis\", \"dtype\"");
     complaint("{\"loss\": 3}", "job.json:1: loss: expected an object in braces, found the number 3");
 }
 

@@ -39,6 +39,7 @@ static double result(const char *text, bool sparse, const float *p, const void *
     assert_float_equal(value, m.class_->result(&m, parts), 1e-12);
     free(whole);
     free(parts);
+    ls_metric_release(&m);
     return value;
 }
 
@@ -103,6 +104,57 @@ static void selections(void **state) {
         1e-6);
 }
 
+#define AUC(config) "{\"class_name\": \"AUC\", \"config\": {" config "}}"
+#define THRESHOLDS "\"thresholds\": [0.62, 0.33, 0.5, 0.1]"
+
+/* Thresholds of one's own, rules, labels that weigh more: from the formulas in numpy. */
+static void areas(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        double area;
+    } of[] = {
+        {AUC(THRESHOLDS), 0.414285714286},
+        {AUC(THRESHOLDS ", \"num_thresholds\": 6, \"summation_method\": \"minoring\""), 0.285714285714},
+        {AUC(THRESHOLDS ", \"summation_method\": \"majoring\""), 0.542857142857},
+        {AUC(THRESHOLDS ", \"curve\": \"PR\""), 0.529224078042},
+        {AUC(THRESHOLDS ", \"curve\": \"PR\", \"summation_method\": \"minoring\""), 0.373015873016},
+        {AUC(THRESHOLDS ", \"curve\": \"PR\", \"summation_method\": \"majoring\""), 0.539682539683},
+        {AUC(THRESHOLDS ", \"label_weights\": [3, 0.5]"), 0.430681818182},
+        {AUC(THRESHOLDS ", \"multi_label\": true, \"label_weights\": [3, 0.5]"), 0.443452380952},
+        {AUC("\"multi_label\": true, \"label_weights\": [3, 0.5]"), 0.547619047619},
+        {AUC("\"label_weights\": [3, 0.5]"), 0.486363636364},
+        {AUC("\"curve\": \"PR\", \"summation_method\": \"majoring\""), 0.635858585859},
+    };
+    const float p[12] = {0.9f, 0.15f, 0.8f, 0.6f, 0.35f, 0.7f, 0.4f, 0.45f, 0.3f, 0.2f, 0.65f, 0.55f};
+    const float y[12] = {1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 0, 0};
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        double area = result(of[i].text, false, p, y, 6, 2);
+        if (fabs(area - of[i].area) > 1e-9) {
+            fail_msg("%s: %.12f, expected %.12f", of[i].text, area, of[i].area);
+        }
+    }
+}
+
+/* Rows of a class that a loss ignores do not count, be it one of the output's or none. */
+static void ignored_rows(void **state) {
+    (void)state;
+    const float p[12] = {0.1f, 0.7f, 0.2f, 0.4f, 0.3f, 0.3f, 0.2f, 0.2f, 0.6f, 0.25f, 0.25f, 0.5f};
+    const int32_t outside[4] = {1, 255, 2, 255}, one[4] = {1, 0, 2, 0};
+    const double mean = -(log(0.7) + log(0.6)) / 2;
+    const char *text = "{\"class_name\": \"SparseCategoricalCrossentropy\", \"config\": {\"ignore_class\": %d}}";
+    char ignores[128];
+    snprintf(ignores, sizeof ignores, text, 255);
+    assert_float_equal(result(ignores, true, p, outside, 4, 3), mean, 1e-7);
+    snprintf(ignores, sizeof ignores, text, 0);
+    assert_float_equal(result(ignores, true, p, one, 4, 3), mean, 1e-7);
+    /* to others a class that is none of the output's is a miss */
+    assert_float_equal(result("\"accuracy\"", true, p, outside, 4, 3), 0.5, 0);
+    assert_float_equal(
+        result("{\"class_name\": \"SparseTopKCategoricalAccuracy\", \"config\": {\"k\": 3}}", true, p, outside, 4, 3),
+        0.5, 0);
+}
+
 static void check_table(const char *text, bool sparse, const float *p, const void *y, int64_t n_rows, int64_t n,
                         const float *weight, const double *want, int64_t side) {
     ls_metric m = parse(text, n, sparse);
@@ -115,6 +167,7 @@ static void check_table(const char *text, bool sparse, const float *p, const voi
         assert_float_equal(sums[i], want[i], 0);
     }
     free(sums);
+    ls_metric_release(&m);
 }
 
 static void confusion(void **state) {
@@ -156,11 +209,15 @@ static void complaints(void **state) {
     ls_err err = LS_ERR_INIT;
     ls_metric m;
     ls_shape output = {.rank = 1, .dim = {3}};
-    assert_int_equal(ls_json_parse(&doc, "job.json",
-                                   "[\"acuracy\", {\"class_name\": \"Precision\", \"config\": {\"top_k\": 4}},"
-                                   " {\"class_name\": \"ConfusionMatrix\", \"config\": {\"num_classes\": 4}}]",
-                                   &err),
-                     LS_OK);
+    assert_int_equal(
+        ls_json_parse(
+            &doc, "job.json",
+            "[\"acuracy\", {\"class_name\": \"Precision\", \"config\": {\"top_k\": 4}},"
+            " {\"class_name\": \"ConfusionMatrix\", \"config\": {\"num_classes\": 4}}, " AUC("\n\"thresholds\": [0.5, "
+                                                                                             "1.5]") ", " AUC(
+                "\"label_weights\": [1, 2]") ", " AUC("\"label_weights\": [1, 2, -1]") ", " AUC("\"thresholds\": 0.5") "]",
+            &err),
+        LS_OK);
     ls_json root = ls_json_root(&doc);
     assert_int_equal(ls_metric_parse(ls_json_element(root, 0), &output, false, &m, &err), LS_EINPUT);
     assert_string_equal(err.text,
@@ -173,12 +230,22 @@ static void complaints(void **state) {
         err.text,
         "job.json:1: [2].config: a confusion matrix of 4 classes, for an output of 3; expected those of "
         "the output, and at most 256");
+    static const char *const areas[] = {
+        "job.json:2: [3].config.thresholds[1]: expected a number from 0 to 1",
+        "job.json:2: [4].config.label_weights: expected a list of numbers, 3, one a label",
+        "job.json:2: [5].config.label_weights[2]: expected a number of at least 0",
+        "job.json:2: [6].config.thresholds: expected a list of numbers, one and more"};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(ls_metric_parse(ls_json_element(root, 3 + i), &output, false, &m, &err), LS_EINPUT);
+        assert_string_equal(err.text, areas[i]);
+    }
     ls_json_release(&doc);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(accuracies), cmocka_unit_test(counts),
-                                       cmocka_unit_test(means),      cmocka_unit_test(selections),
-                                       cmocka_unit_test(confusion),  cmocka_unit_test(complaints)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(accuracies),   cmocka_unit_test(counts),
+                                       cmocka_unit_test(means),        cmocka_unit_test(selections),
+                                       cmocka_unit_test(confusion),    cmocka_unit_test(areas),
+                                       cmocka_unit_test(ignored_rows), cmocka_unit_test(complaints)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
