@@ -9,11 +9,12 @@
 #include "worker/plan/plan.h"
 
 enum { LS_DRAW_GROUP = 128 };
+#define LS_DRAW_BATCH SIZE_MAX /* the sample, where all of a step share their draws */
 
 /* What 16 drawn bits must reach for an element to be kept. */
 uint32_t ls_draw_threshold(double rate);
 /* keep[e] = 1 with probability 1 - rate, else 0, for e < n; keep has room for n rounded up to LS_DRAW_GROUP. `sample`
- * counts within the run; first_group separates several masks of one layer. */
+ * counts within the run, or is LS_DRAW_BATCH; first_group separates several masks of one layer. */
 void ls_draw_keep(const ls_run *run, int layer, size_t sample, uint32_t first_group, uint32_t threshold, size_t n,
                   uint8_t *keep);
 

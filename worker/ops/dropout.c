@@ -43,6 +43,7 @@ typedef struct dropout_state {
     size_t n_elems; /* of a sample, all rows */
     size_t n_drawn; /* mask elements of a sample */
     size_t stride;  /* bytes of a sample's mask: n_drawn up to a whole group */
+    bool shared;    /* by all samples: each draws the same mask */
     bool whole;     /* every element has a draw of its own */
     int rank;       /* else: axes (rows, shape), and the step of each in the mask, 0 where it is shared */
     size_t dim[LS_MAX_RANK + 1], step[LS_MAX_RANK + 1];
@@ -64,7 +65,7 @@ uint32_t ls_draw_threshold(double rate) {
 void ls_draw_keep(const ls_run *run, int layer, size_t sample, uint32_t first_group, uint32_t threshold, size_t n,
                   uint8_t *keep) {
     uint64_t key = ls_rng_key(run->seed, LS_STREAM_LAYER, (uint64_t)layer);
-    uint64_t high = run->step << 32 | run->sample_index[sample];
+    uint64_t high = run->step << 32 | (sample != LS_DRAW_BATCH ? run->sample_index[sample] : UINT32_MAX);
     for (size_t e = 0; e < n; e += GROUP) {
         draw_group(key, first_group + (uint32_t)(e / GROUP), high, threshold, keep + e);
     }
@@ -124,7 +125,7 @@ static void dropout_range(void *context, size_t begin, size_t end) {
         const char *x = (const char *)w->x + i * bytes;
         char *y = (char *)w->y + i * bytes;
         if (w->draw) {
-            ls_draw_keep(w->run, s->layer, i, 0, s->threshold, s->n_drawn, mask);
+            ls_draw_keep(w->run, s->layer, s->shared ? LS_DRAW_BATCH : i, 0, s->threshold, s->n_drawn, mask);
         }
         if (!s->whole) {
             scale_shared(s, x, mask, y);
@@ -159,6 +160,7 @@ static dropout_state *new_state(const ls_node *node, ls_dtype dtype) {
     s->scale = a->rate < 1.0 ? (float)(1.0 / (1.0 - a->rate)) : 0.0f;
     s->layer = node->id;
     s->dtype = dtype;
+    s->shared = a->whole_batch;
     s->n_elems = (size_t)(t->rows * ls_shape_elems(&t->shape));
     s->rank = t->shape.rank + 1;
     s->whole = true;

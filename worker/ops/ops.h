@@ -86,6 +86,7 @@ extern const ls_operator ls_op_batch_norm;
 typedef struct ls_dropout_attr {
     double rate;
     unsigned keep_axes;
+    bool whole_batch; /* all samples share one mask */
 } ls_dropout_attr;
 extern const ls_operator ls_op_dropout;
 

@@ -92,6 +92,7 @@ static const layer_model layer_models[] = {
     {"Reshape", "\"target_shape\": [2, -1]", "[4, 3]", 1, .then = LM_DENSE},
     {"Dropout", "\"rate\": 0.3", "[8]", 1},
     {"Dropout", "\"rate\": 0.4, \"noise_shape\": [null, 1, 3]", "[4, 3]", 1},
+    {"Dropout", "\"rate\": 0.4, \"noise_shape\": [1, null, 1]", "[4, 3]", 1},
     {"SpatialDropout1D", "\"rate\": 0.3", "[4, 5]", 1},
     {"SpatialDropout2D", "\"rate\": 0.3", "[2, 3, 4]", 1},
     {"SpatialDropout3D", "\"rate\": 0.3", "[2, 2, 2, 4]", 1},

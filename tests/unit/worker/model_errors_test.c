@@ -31,6 +31,8 @@ static void layers_and_keys(void **state) {
             "layer \"x\"");
     refused("4", L("Dense", ", \"units\": 2, \"dtype\": \"float64\""), "expected one of \"float32\"", "float64");
     refused("4", L("Dropout", ", \"rate\": 1.5"), "expected a number from 0", "rate");
+    refused("4", L("Dropout", ", \"rate\": 0.5, \"noise_shape\": [32, null]"),
+            "noise_shape[0]: expected null, or 1 for draws that all samples share", "noise_shape");
     refused("4", "{\"class_name\": \"Dense\", \"config\": {\"name\": \"x\", \"units\": 2}, \"inbound_node\": []}",
             "unknown key", "did you mean \"inbound_nodes\"?");
 }

@@ -186,7 +186,7 @@ static bool drawn(uint64_t seed, int layer, uint64_t step, uint32_t sample, size
 
 static void test_dropout_draws(void **state) {
     (void)state;
-    static const ls_dropout_attr attr = {0.3, 7};
+    static const ls_dropout_attr attr = {.rate = 0.3, .keep_axes = 7};
     fixture f;
     build_dropout(&f, &attr, fx_shape(2, 13, 29), 5);
     fx_run(&f);
@@ -207,7 +207,7 @@ static void test_dropout_draws(void **state) {
 /* Spatial dropout: whole channels go, one draw a sample and channel. */
 static void test_dropout_shared_axes(void **state) {
     (void)state;
-    static const ls_dropout_attr attr = {0.5, 1u << 2};
+    static const ls_dropout_attr attr = {.rate = 0.5, .keep_axes = 1u << 2};
     fixture f;
     build_dropout(&f, &attr, fx_shape(3, 4, 3, 40), 6);
     fx_run(&f);
@@ -223,10 +223,26 @@ static void test_dropout_shared_axes(void **state) {
     fx_release(&f);
 }
 
+/* One mask for all samples of a step, whichever they are: no sample's index is in it. */
+static void test_dropout_of_the_whole_batch(void **state) {
+    (void)state;
+    static const ls_dropout_attr attr = {.rate = 0.5, .keep_axes = 1u << 1, .whole_batch = true};
+    fixture f;
+    build_dropout(&f, &attr, fx_shape(2, 3, 40), 6);
+    fx_run(&f);
+    for (size_t i = 0; i < f.n_out; i++) {
+        bool keep = drawn(7, 1, 3, UINT32_MAX, i % 40, 0.5);
+        double dy = 2 * ((keep ? 2 * f.in[0][i] : 0) - f.target[i]) / (double)f.n_out;
+        assert_true(ls_plan_output(f.plan, 0)[i] == (keep ? (float)f.in[0][i] * 2 : 0.0f));
+        assert_true(fabs((double)ls_plan_input_gradient(f.plan, 0)[i] - (keep ? 2 * dy : 0)) < 1e-6);
+    }
+    fx_release(&f);
+}
+
 /* The same samples in another order and another batch size: each keeps its own mask. */
 static void test_dropout_belongs_to_the_sample(void **state) {
     (void)state;
-    static const ls_dropout_attr attr = {0.25, 1};
+    static const ls_dropout_attr attr = {.rate = 0.25, .keep_axes = 1};
     fixture f, g;
     build_dropout(&f, &attr, fx_shape(1, 200), 4);
     build_dropout(&g, &attr, fx_shape(1, 200), 1);
@@ -256,7 +272,7 @@ static void identity(const fixture *f, double *const *in, double *const *weight,
 
 static void test_dropout_off(void **state) {
     (void)state;
-    static const ls_dropout_attr some = {0.5, 1}, none = {0.0, 1};
+    static const ls_dropout_attr some = {.rate = 0.5, .keep_axes = 1}, none = {.keep_axes = 1};
     fixture f;
     build_dropout(&f, &none, fx_shape(1, 30), 3);
     fx_check(&f, identity);
@@ -274,6 +290,7 @@ int main(void) {
         cmocka_unit_test(test_concat),
         cmocka_unit_test(test_dropout_draws),
         cmocka_unit_test(test_dropout_shared_axes),
+        cmocka_unit_test(test_dropout_of_the_whole_batch),
         cmocka_unit_test(test_dropout_belongs_to_the_sample),
         cmocka_unit_test(test_dropout_off),
     };
