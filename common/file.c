@@ -145,9 +145,14 @@ ls_status ls_write_status(int reason) {
     }
 }
 
-static bool begins_with(FILE *file, const char *start) {
-    for (; *start != '\0'; start++) {
-        if (getc(file) != (unsigned char)*start) {
+/* Nothing to lose (as mktemp makes a file), or a file of the kind that is to replace it. */
+static bool is_empty_or_begins_with(FILE *file, const char *start) {
+    int c = getc(file);
+    if (c == EOF && !ferror(file)) {
+        return true;
+    }
+    for (; *start != '\0'; start++, c = getc(file)) {
+        if (c != (unsigned char)*start) {
             return false;
         }
     }
@@ -165,7 +170,7 @@ ls_status ls_file_check_output(const char *path, const char *kind, const char *s
                     strerror(errno));
     } else if ((file = fopen(path, "rbe")) == NULL && errno != ENOENT) {
         s = ls_fail(err, LS_EINPUT, "%s: cannot be replaced: %s", path, strerror(errno));
-    } else if (file != NULL && !begins_with(file, start)) {
+    } else if (file != NULL && !is_empty_or_begins_with(file, start)) {
         s = ls_fail(err, LS_EINPUT,
                     "%s: exists and is not %s; name another file for the output, which would replace it", path, kind);
     }

@@ -30,8 +30,8 @@ ls_status ls_folder_sync(const char *path, ls_err *err) LS_MUST_CHECK;
 ls_status ls_write_status(int reason);
 
 /* Whether a file of a kind ("an HDF5 file", which begins with `start`) may be put at path: that is no folder, stands in
- * one that may be written, and is free or such a file already; anything else was named by mistake (an input, say).
- * LS_EINPUT. For what is written at the end of long work. */
+ * one that may be written, and is free, empty, or such a file already; anything else was named by mistake (an input,
+ * say). LS_EINPUT. For what is written at the end of long work. */
 ls_status ls_file_check_output(const char *path, const char *kind, const char *start, ls_err *err) LS_MUST_CHECK;
 
 /* mkdir -p, mode 0777 less umask. LS_EINPUT, LS_EIO: ls_write_status. */
