@@ -1,6 +1,6 @@
 /*
- * stall MODE RANK LIMIT_S: all ranks reduce without end; in step 20 (counted from 1) the rank given does what MODE
- * says.
+ * stall MODE RANK LIMIT_S FILE: all ranks reduce without end; in step 20 (counted from 1) the rank given does what MODE
+ * says, and makes FILE at that moment.
  *
  *   stop   stops itself by SIGSTOP, before its second bucket
  *   spin   loops for ever, before its second bucket
@@ -11,6 +11,7 @@
  *
  * Prints "pid N" for every rank, so that a script can tell whether it is still there.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,10 @@ static void apply(void *context, size_t first, size_t n, const float *gradient) 
     }
 }
 
-static void misbehave(ls_team *team, const char *mode) {
+static void misbehave(ls_team *team, const char *mode, const char *file) {
+    int fd = open(file, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    LS_ASSERT(fd >= 0);
+    close(fd);
     if (strcmp(mode, "stop") == 0) {
         raise(SIGSTOP);
     } else if (strcmp(mode, "spin") == 0) {
@@ -45,8 +49,8 @@ static void misbehave(ls_team *team, const char *mode) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        fprintf(stderr, "usage: stall MODE RANK LIMIT_S\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: stall MODE RANK LIMIT_S FILE\n");
         return 2;
     }
     ls_team *team;
@@ -80,7 +84,7 @@ int main(int argc, char **argv) {
         ls_reducer_begin(r, step);
         ls_reducer_ready(r, 0);
         if (step + 1 == 20 && team->rank == atoi(argv[2])) {
-            misbehave(team, argv[1]);
+            misbehave(team, argv[1], argv[4]);
         }
         ls_reducer_ready(r, 1);
         ls_reducer_ready(r, 2);

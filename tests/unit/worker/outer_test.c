@@ -32,12 +32,14 @@ typedef struct example {
     float *dbias;
 } example;
 
+/* Of many sizes, so that the order of a sum shows in its bits. */
 static uint64_t seed;
 static uint16_t *numbers(size_t n) {
     uint16_t *h = ls_xcalloc(n, sizeof *h);
     for (size_t i = 0; i < n; i++) {
         seed = seed * 6364136223846793005u + 1442695040888963407u;
-        h[i] = ls_bf16_from_f32((float)((double)(seed >> 11) / 9007199254740992.0 - 0.5));
+        const double value = (double)(seed >> 11) / 9007199254740992.0 - 0.5;
+        h[i] = ls_bf16_from_f32((float)ldexp(value, -(int)(seed >> 20 & 15)));
     }
     return h;
 }
