@@ -18,7 +18,7 @@ folder=$(mktemp -d)
 cd "$folder" || exit
 mkdir mpi
 patience=${LOCKSTEP_TEST_PATIENCE:-1}
-failures=0 checks=0
+failures=0 checks=0 code=0 took=0
 launcher=
 
 # The short folder name is for Open MPI's sockets. A segment of a job that died lies under it, where it can be found.
@@ -93,7 +93,7 @@ sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "
 # complain TEXT [FILE]: a check failed; the file tells more.
 complain() {
     printf 'FAIL  %s\n' "$1"
-    [[ -z ${2:-} ]] || sed 's/^/      /' "$2"
+    [[ -z ${2:-} ]] || { printf '      exit code %d after %d tenths of a second\n' $code $took && sed 's/^/      /' "$2"; }
     failures=$((failures + 1))
 }
 
@@ -114,13 +114,19 @@ start() {
     launcher=$!
 }
 
-# finish: waits for what start began, most 100 seconds (times the patience); its exit code in $code, how long it took in $took (tenths).
+# finish: waits for what start began, most 100 seconds (times the patience). Its exit code in $code; in $took, how long it
+# took, in tenths of a second, from its word that training begins, if it came so far: how long ranks take to start is the
+# machine's affair, several to a core that others keep busy.
 finish() {
+    local now since
     { timeout $((100 * patience)) tail -s 0.05 --pid="$launcher" -f /dev/null || kill -9 "$launcher"; } 2>/dev/null
     code=0
     wait "$launcher" 2>/dev/null || code=$?
     launcher=
-    took=$(((${EPOCHREALTIME//[!0-9]/} - ${begun//[!0-9]/}) / 100000))
+    now=$EPOCHREALTIME
+    since=$(sed -n '/"event": "start"/s/.*"time": \([0-9]*\)\.\([0-9]*\).*/\1.\2000/p' "$folder/$run/events.jsonl" 2>/dev/null | tail -n 1)
+    [[ -n $since && $since > $begun ]] || since=$begun
+    took=$(((${now//[!0-9]/} - ${since//[!0-9]/}) / 100000))
 }
 
 train() { # RANKS RUN [ARGUMENT...]
