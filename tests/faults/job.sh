@@ -4,7 +4,8 @@
 #
 # recurrent.json: the same on the digits' rows as sequences, through every recurrent layer: masks, states kept between
 # batches, both directions, dropout.
-# table.json: pixels as numbers of rows of a table, large enough for its gradient to be reduced by rows.
+# table.json (when table_job has been called): a table that is large enough for its gradient to be reduced by rows. Samples
+# are twelve numbers each, low ones in all, high ones in few: lanes use most blocks of it, or some, each lane others.
 # buckets.json: more than one bucket.
 # masked.json (when masked_job has been called): lanes meet for the counts of a masked loss.
 # tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
@@ -71,11 +72,23 @@ write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]'
     "$(layer GRU gru_after '"units": 10, "return_sequences": true, "stateful": true')" \
     "$(layer SimpleRNN elman '"units": 9, "return_sequences": true, "go_backwards": true')" \
     "$(layer Jordan jordan '"units": 10, "hidden_units": 7')" "$(layer Dense class '"units": 10, "activation": "softmax"')"
-write_job table.json "$input" "$(layer Reshape numbers '"target_shape": [64]')" \
-    "$(layer Embedding table '"input_dim": 1200, "output_dim": 20')" "$(layer Flatten flat)" \
-    "$(layer Dense class '"units": 10, "activation": "softmax"')"
 write_job buckets.json "$input" "$(layer Flatten flat)" "$(layer Dense hidden '"units": 5000, "activation": "relu"')" \
     "$(layer Dense class '"units": 10, "activation": "softmax"')"
+table_job() {
+    local i k u=1
+    for ((i = 0; i < 360; i++)); do
+        for ((k = 0; k < 12; k++)); do
+            u=$(((u * 1103515245 + 12345) % 2147483648))
+            printf '%d,' $((1200 * (u >> 15) / 65536 * (u >> 15) / 65536 * (u >> 15) / 65536))
+        done
+        printf '%d\n' $((u >> 10 & 7))
+    done >table.csv
+    "$lockstep" data import csv table.h5 table.csv --gzip 0 >table.log || cat table.log
+    write_job table.json "$(layer InputLayer numbers '"batch_input_shape": [null, 12]')" \
+        "$(layer Embedding table '"input_dim": 1200, "output_dim": 20')" "$(layer Flatten flat)" \
+        "$(layer Dense class '"units": 10, "activation": "softmax"')"
+    sed -i "s|\"train\": \"[^\"]*\"|\"train\": \"$folder/table.h5:/train\"|" table.json
+}
 # Windows of a text in which one character is not counted, neither by the layers nor by the loss: 297 of them, 282 for
 # training, six steps of 50.
 masked_job() {
@@ -87,7 +100,6 @@ masked_job() {
         "$(layer LSTM lstm '"units": 8, "return_sequences": true')" "$(layer Dense next '"units": 7, "activation": "softmax"')"
     sed -i "s|\"data\": .*|\"data\": { \"train\": \"text.h5:/train\", \"validation_split\": 0.05 },|" masked.json
 }
-numbers=(--set data.scale=70 --set data.offset=0)
 sgd='compile.optimizer={"class_name": "SGD", "config": {"learning_rate": 0.05, "momentum": 0.9, "nesterov": true}}'
 
 # complain TEXT [FILE]: a check failed; the file tells more.
