@@ -8,6 +8,8 @@
  *         done    end well                      fail    end with a message and exit code 1
  *         crash   rank 0 dies by SIGKILL        vanish  exit with 0 and say nothing
  *       At SIGUSR1 and SIGTERM they "write a checkpoint" and exit with 75, unless JOB holds the word stubborn.
+ *       Nothing is told of steps before all ranks have begun, which they say by files in DIR: whoever has seen a step
+ * can rely on all of them.
  */
 #include <errno.h>
 #include <signal.h>
@@ -136,6 +138,22 @@ static void put_file(const char *folder, const char *name, const char *text) {
     free(path);
 }
 
+/* Waits until all n ranks that this mpirun has started can take signals. */
+static void meet(const run *r, int n) {
+    char name[64];
+    snprintf(name, sizeof name, "begun/%d-%d", (int)getppid(), r->rank);
+    put_file(r->run_dir, name, "");
+    for (int i = 0; r->rank == 0 && i < n; i++) {
+        snprintf(name, sizeof name, "begun/%d-%d", (int)getppid(), i);
+        char *path = ls_path_join(r->run_dir, name);
+        while (!ls_file_exists(path)) {
+            struct timespec pace = {0, 1000000};
+            nanosleep(&pace, NULL);
+        }
+        free(path);
+    }
+}
+
 static void checkpoint(run *r) {
     if (r->rank == 0) {
         put_file(r->run_dir, "checkpoints/epoch-1.h5", "weights");
@@ -189,6 +207,7 @@ static int train(run *r, int n) {
          "\"event\": \"start\", \"run_dir\": \"%s\", \"pid\": %d, \"ranks\": %d, \"host\": \"here\", \"epochs\": 3, "
          "\"steps_per_epoch\": 1000",
          r->run_dir, (int)getpid(), n);
+    meet(r, n);
     for (int step = 1;; step++) {
         tell(r,
              "\"event\": \"progress\", \"epoch\": 1, \"step\": %d, \"steps\": 1000, \"samples_per_s\": 900.0, "
