@@ -5,7 +5,7 @@
 # recurrent.json: the same on the digits' rows as sequences, through every recurrent layer: masks, states kept between
 # batches, both directions, dropout.
 # table.json (when table_job has been called): a table that is large enough for its gradient to be reduced by rows. Samples
-# are twelve numbers each, low ones in all, high ones in few: lanes use most blocks of it, or some, each lane others.
+# are six numbers each, low ones in all, high ones in few: lanes use most blocks of it, or some, each lane others.
 # buckets.json: more than one bucket.
 # masked.json (when masked_job has been called): lanes meet for the counts of a masked loss.
 # tiny.json: 360 digits, 288 of them for training: six steps of 50, the last of 38. The model has all that could tell
@@ -77,14 +77,14 @@ write_job buckets.json "$input" "$(layer Flatten flat)" "$(layer Dense hidden '"
 table_job() {
     local i k u=1
     for ((i = 0; i < 360; i++)); do
-        for ((k = 0; k < 12; k++)); do
+        for ((k = 0; k < 6; k++)); do
             u=$(((u * 1103515245 + 12345) % 2147483648))
             printf '%d,' $((1200 * (u >> 15) / 65536 * (u >> 15) / 65536 * (u >> 15) / 65536))
         done
         printf '%d\n' $((u >> 10 & 7))
     done >table.csv
     "$lockstep" data import csv table.h5 table.csv --gzip 0 >table.log || cat table.log
-    write_job table.json "$(layer InputLayer numbers '"batch_input_shape": [null, 12]')" \
+    write_job table.json "$(layer InputLayer numbers '"batch_input_shape": [null, 6]')" \
         "$(layer Embedding table '"input_dim": 1200, "output_dim": 20')" "$(layer Flatten flat)" \
         "$(layer Dense class '"units": 10, "activation": "softmax"')"
     sed -i "s|\"train\": \"[^\"]*\"|\"train\": \"$folder/table.h5:/train\"|" table.json
