@@ -75,11 +75,12 @@ write_job recurrent.json "$input" "$(layer Reshape rows '"target_shape": [8, 8]'
 write_job buckets.json "$input" "$(layer Flatten flat)" "$(layer Dense hidden '"units": 5000, "activation": "relu"')" \
     "$(layer Dense class '"units": 10, "activation": "softmax"')"
 table_job() {
-    local i k u=1
+    local i k v u=1
     for ((i = 0; i < 360; i++)); do
         for ((k = 0; k < 6; k++)); do
             u=$(((u * 1103515245 + 12345) % 2147483648))
-            printf '%d,' $((1200 * (u >> 15) / 65536 * (u >> 15) / 65536 * (u >> 15) / 65536))
+            v=$((u >> 18)) # below 8192
+            printf '%d,' $((1200 * v * v * v >> 39))
         done
         printf '%d\n' $((u >> 10 & 7))
     done >table.csv
