@@ -10,23 +10,40 @@
 #include "trainer/cli/job_view.h"
 #include "trainer/cli/verbs.h"
 
-/* What is printed of the reply, unless --json. */
-typedef void (*print_fn)(const json_t *reply);
+/* One verb: its options, what it is asked for with, and what is printed of the reply, unless --json. */
+typedef struct {
+    uint32_t takes;
+    ls_operand operand;
+    const char *method, *tail; /* of the job, or of all jobs */
+    void (*print)(const json_t *reply);
+    bool sends_now; /* "now" in the body, from --now */
+} request;
 
-static ls_status ask(const ls_job_args *args, const char *method, const char *tail, const json_t *body, print_fn print,
-                     ls_err *err) {
-    char *path = args->id > 0 ? ls_xprintf("/api/v1/jobs/%" PRId64 "%s", args->id, tail) : ls_xstrdup("/api/v1/jobs");
+static ls_status ask(const ls_job_args *args, const request *r, ls_err *err) {
+    char *path =
+        args->id > 0 ? ls_xprintf("/api/v1/jobs/%" PRId64 "%s", args->id, r->tail) : ls_xstrdup("/api/v1/jobs");
     char *text = NULL;
-    json_t *json = NULL;
-    ls_status status = ls_client_request(args->socket, method, path, body, &text, &json, err);
+    json_t *json = NULL, *body = r->sends_now ? json_pack("{s:b}", "now", args->now) : NULL;
+    ls_status status = ls_client_request(args->socket, r->method, path, body, &text, &json, err);
     if (status == LS_OK && args->json) {
         fputs(text, stdout);
     } else if (status == LS_OK) {
-        print(json);
+        r->print(json);
     }
     free(path);
     free(text);
     json_decref(json);
+    json_decref(body);
+    return status;
+}
+
+static ls_status run(int argc, char **argv, const request *r, ls_err *err) {
+    ls_job_args args;
+    ls_status status = ls_job_args_parse(&args, argc, argv, r->takes, r->operand, err);
+    if (status == LS_OK) {
+        status = ask(&args, r, err);
+    }
+    ls_job_args_release(&args);
     return status;
 }
 
@@ -49,54 +66,14 @@ static void print_removed(const json_t *reply) {
     printf("job %.0f is off the list; its run folder is untouched\n", ls_view_number(reply, "removed", 0));
 }
 
-ls_status ls_verb_list(int argc, char **argv, ls_err *err) {
-    ls_job_args args;
-    ls_status status = ls_job_args_parse(&args, argc, argv, LS_TAKES(JSON), LS_OPERAND_NONE, err);
-    if (status == LS_OK) {
-        status = ask(&args, "GET", "", NULL, print_list, err);
+#define VERB(name, ...)                                            \
+    ls_status ls_verb_##name(int argc, char **argv, ls_err *err) { \
+        static const request r = {__VA_ARGS__};                    \
+        return run(argc, argv, &r, err);                           \
     }
-    ls_job_args_release(&args);
-    return status;
-}
 
-ls_status ls_verb_status(int argc, char **argv, ls_err *err) {
-    ls_job_args args;
-    ls_status status = ls_job_args_parse(&args, argc, argv, LS_TAKES(JSON), LS_OPERAND_ID_OR_NONE, err);
-    if (status == LS_OK) {
-        status = ask(&args, "GET", "", NULL, print_status, err);
-    }
-    ls_job_args_release(&args);
-    return status;
-}
-
-ls_status ls_verb_stop(int argc, char **argv, ls_err *err) {
-    ls_job_args args;
-    ls_status status = ls_job_args_parse(&args, argc, argv, LS_TAKES(JSON) | LS_TAKES(NOW), LS_OPERAND_ID, err);
-    if (status == LS_OK) {
-        json_t *body = json_pack("{s:b}", "now", args.now);
-        status = ask(&args, "POST", "/stop", body, print_stop, err);
-        json_decref(body);
-    }
-    ls_job_args_release(&args);
-    return status;
-}
-
-ls_status ls_verb_resume(int argc, char **argv, ls_err *err) {
-    ls_job_args args;
-    ls_status status = ls_job_args_parse(&args, argc, argv, LS_TAKES(JSON), LS_OPERAND_ID, err);
-    if (status == LS_OK) {
-        status = ask(&args, "POST", "/resume", NULL, print_stop, err);
-    }
-    ls_job_args_release(&args);
-    return status;
-}
-
-ls_status ls_verb_remove(int argc, char **argv, ls_err *err) {
-    ls_job_args args;
-    ls_status status = ls_job_args_parse(&args, argc, argv, LS_TAKES(JSON), LS_OPERAND_ID, err);
-    if (status == LS_OK) {
-        status = ask(&args, "DELETE", "", NULL, print_removed, err);
-    }
-    ls_job_args_release(&args);
-    return status;
-}
+VERB(list, LS_TAKES(JSON), LS_OPERAND_NONE, "GET", "", print_list)
+VERB(status, LS_TAKES(JSON), LS_OPERAND_ID_OR_NONE, "GET", "", print_status)
+VERB(stop, LS_TAKES(JSON) | LS_TAKES(NOW), LS_OPERAND_ID, "POST", "/stop", print_stop, .sends_now = true)
+VERB(resume, LS_TAKES(JSON), LS_OPERAND_ID, "POST", "/resume", print_stop)
+VERB(remove, LS_TAKES(JSON), LS_OPERAND_ID, "DELETE", "", print_removed)
