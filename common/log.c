@@ -10,8 +10,7 @@ static struct {
     ls_log_level level;
     int rank, n_ranks;
     char host[64];
-    FILE *file;
-} sink = {PTHREAD_MUTEX_INITIALIZER, LS_LOG_INFO, 0, 1, "", NULL};
+} sink = {PTHREAD_MUTEX_INITIALIZER, LS_LOG_INFO, 0, 1, ""};
 
 void ls_log_set_level(ls_log_level level) {
     sink.level = level;
@@ -22,12 +21,6 @@ void ls_log_set_rank(int rank, int n_ranks, const char *host) {
     sink.rank = rank;
     sink.n_ranks = n_ranks;
     snprintf(sink.host, sizeof sink.host, "%s", host != NULL ? host : "");
-    pthread_mutex_unlock(&sink.lock);
-}
-
-void ls_log_set_file(void *stdio_file) {
-    pthread_mutex_lock(&sink.lock);
-    sink.file = stdio_file;
     pthread_mutex_unlock(&sink.lock);
 }
 
@@ -55,9 +48,5 @@ void ls_log(ls_log_level level, const char *format, ...) {
     line[used] = '\n';
     line[used + 1] = '\0';
     fwrite(line, 1, used + 1, stderr); /* one write, so that lines of several ranks do not mix */
-    if (sink.file != NULL) {
-        fwrite(line, 1, used + 1, sink.file);
-        fflush(sink.file);
-    }
     pthread_mutex_unlock(&sink.lock);
 }

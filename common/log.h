@@ -13,9 +13,6 @@ void ls_log_set_level(ls_log_level level);
 /* The identity that prefixes lines; n_ranks <= 1 for none. host is copied. */
 void ls_log_set_rank(int rank, int n_ranks, const char *host);
 
-/* A second place that receives every line up to level (a file opened by the caller, who closes it); NULL for none. */
-void ls_log_set_file(void *stdio_file);
-
 void ls_log(ls_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define ls_error(...) ls_log(LS_LOG_ERROR, __VA_ARGS__)

@@ -108,21 +108,19 @@ typedef struct ls_h5_storage {
     int gzip;            /* 0 none, 1 fastest .. 9 smallest */
     bool shuffle;        /* byte shuffle before gzip */
     bool fletcher32;     /* a checksum a chunk, checked on read */
-    bool extendible;     /* the first axis may grow (ls_h5_array_append) */
     uint64_t chunk_rows; /* 0: about 256 KiB a chunk */
 } ls_h5_storage;
 
 ls_status ls_h5_array_open(ls_h5 *file, const char *path, ls_h5_array **array, ls_err *err) LS_MUST_CHECK;
-/* Creates it, and the groups above it; dims[0] may be 0 when extendible. LS_EINPUT when the name is taken. */
+/* Creates it, and the groups above it. LS_EINPUT when the name is taken. */
 ls_status ls_h5_array_create(ls_h5 *file, const char *path, ls_h5_type type, int rank, const uint64_t *dims,
                              const ls_h5_storage *storage, ls_h5_array **array, ls_err *err) LS_MUST_CHECK;
 /* Frees, whatever it returns; LS_EIO when what was written could not be completed. NULL is legal. */
 ls_status ls_h5_array_close(ls_h5_array *array, ls_err *err) LS_MUST_CHECK;
 void ls_h5_array_discard(ls_h5_array *array);
 
-/* Lives as long as the array; appending updates it. */
+/* Lives as long as the array. */
 const ls_h5_info *ls_h5_array_info(const ls_h5_array *array);
-const char *ls_h5_array_path(const ls_h5_array *array);
 
 /* Reads rows [first, first + count) of the first axis as `as` (converted by value when it is not the stored type) into
  * out, count * (elements of a row) of them, C order. A scalar has one row. LS_EINPUT when the range is outside. Rows of
@@ -136,8 +134,6 @@ void ls_h5_array_will_read(const ls_h5_array *array, uint64_t first, uint64_t co
 /* Writes rows [first, first + count) from data of the stored type. */
 ls_status ls_h5_array_write(ls_h5_array *array, uint64_t first, uint64_t count, const void *data,
                             ls_err *err) LS_MUST_CHECK;
-/* Grows the first axis by count rows and writes them. */
-ls_status ls_h5_array_append(ls_h5_array *array, uint64_t count, const void *data, ls_err *err) LS_MUST_CHECK;
 
 /* The same in one call, by path. */
 ls_status ls_h5_info_of(ls_h5 *file, const char *path, ls_h5_info *info, ls_err *err) LS_MUST_CHECK;
@@ -182,9 +178,5 @@ ls_status ls_h5_attr_set_int(ls_h5 *file, const char *object, const char *name, 
                              ls_err *err) LS_MUST_CHECK;
 ls_status ls_h5_attr_set_double(ls_h5 *file, const char *object, const char *name, double value,
                                 ls_err *err) LS_MUST_CHECK;
-ls_status ls_h5_attr_set_ints(ls_h5 *file, const char *object, const char *name, size_t n, const int64_t *values,
-                              ls_err *err) LS_MUST_CHECK;
-ls_status ls_h5_attr_set_doubles(ls_h5 *file, const char *object, const char *name, size_t n, const double *values,
-                                 ls_err *err) LS_MUST_CHECK;
 
 #endif

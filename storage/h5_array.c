@@ -152,21 +152,20 @@ ls_status ls_h5_array_open(ls_h5 *file, const char *path, ls_h5_array **array, l
 
 static ls_status set_storage(const ls_h5_info *info, const ls_h5_storage *storage, hid_t creation) {
     H5Pset_obj_track_times(creation, false);
-    bool chunked =
-        storage->gzip > 0 || storage->shuffle || storage->fletcher32 || storage->extendible || storage->chunk_rows > 0;
-    /* A scalar or an empty array that cannot grow has nothing to cut into chunks. */
-    if (!chunked || info->rank < 1 || (info->n_elems == 0 && !storage->extendible)) {
+    bool chunked = storage->gzip > 0 || storage->shuffle || storage->fletcher32 || storage->chunk_rows > 0;
+    /* A scalar or an empty array has nothing to cut into chunks. */
+    if (!chunked || info->rank < 1 || info->n_elems == 0) {
         return LS_OK;
     }
     hsize_t chunk[LS_H5_RANK_MAX];
     for (int i = 0; i < info->rank; i++) {
-        chunk[i] = info->dims[i] > 0 ? info->dims[i] : 1;
+        chunk[i] = info->dims[i];
     }
     uint64_t rows = storage->chunk_rows;
     if (rows == 0) {
         rows = info->row_bytes > 0 && info->row_bytes < CHUNK_BYTES ? CHUNK_BYTES / info->row_bytes : 1;
     }
-    chunk[0] = !storage->extendible && rows > chunk[0] ? chunk[0] : rows;
+    chunk[0] = rows > chunk[0] ? chunk[0] : rows;
     bool good = H5Pset_chunk(creation, info->rank, chunk) >= 0;
     good = good && (!storage->shuffle || H5Pset_shuffle(creation) >= 0);
     good = good && (storage->gzip <= 0 || H5Pset_deflate(creation, (unsigned)storage->gzip) >= 0);
@@ -184,18 +183,14 @@ ls_status ls_h5_array_create(ls_h5 *file, const char *path, ls_h5_type type, int
     ls_h5_storage contiguous = {0};
     storage = storage ? storage : &contiguous;
     ls_h5_info info = {.type = type, .rank = rank};
-    hsize_t size[LS_H5_RANK_MAX], most[LS_H5_RANK_MAX];
+    hsize_t size[LS_H5_RANK_MAX];
     for (int i = 0; i < rank; i++) {
-        info.dims[i] = size[i] = most[i] = dims[i];
+        info.dims[i] = size[i] = dims[i];
     }
     if (!info_complete(&info)) {
         return ls_fail(err, LS_EINPUT, "%s:%s: the shape is larger than memory can be", file->path, path);
     }
-    if (storage->extendible) {
-        LS_ASSERT(rank > 0);
-        most[0] = H5S_UNLIMITED;
-    }
-    LS_H5_SCOPED space = rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, size, most);
+    LS_H5_SCOPED space = rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, size, NULL);
     LS_H5_SCOPED links = H5Pcreate(H5P_LINK_CREATE);
     LS_H5_SCOPED creation = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_create_intermediate_group(links, 1);
@@ -236,10 +231,6 @@ void ls_h5_array_discard(ls_h5_array *array) {
 
 const ls_h5_info *ls_h5_array_info(const ls_h5_array *array) {
     return &array->info;
-}
-
-const char *ls_h5_array_path(const ls_h5_array *array) {
-    return array->path;
 }
 
 /* The rows [first, first + count) in the file, and a memory space of the same shape. */
@@ -326,25 +317,6 @@ ls_status ls_h5_array_write(ls_h5_array *array, uint64_t first, uint64_t count, 
         return ls_h5_fail(array->file, array->path, err, LS_EIO, "the array cannot be written");
     }
     return LS_OK;
-}
-
-ls_status ls_h5_array_append(ls_h5_array *array, uint64_t count, const void *data, ls_err *err) {
-    LS_H5_GUARD;
-    LS_ASSERT(array->info.rank > 0);
-    ls_h5_info grown = array->info;
-    hsize_t size[LS_H5_RANK_MAX];
-    if (__builtin_add_overflow(grown.dims[0], count, &grown.dims[0]) || !info_complete(&grown)) {
-        return ls_fail(err, LS_EINPUT, "%s:%s: grows larger than memory can be", array->file->path, array->path);
-    }
-    for (int i = 0; i < grown.rank; i++) {
-        size[i] = grown.dims[i];
-    }
-    if (H5Dset_extent(array->id, size) < 0) {
-        return ls_h5_fail(array->file, array->path, err, LS_EIO, "the array cannot grow");
-    }
-    uint64_t first = array->info.n_rows;
-    array->info = grown;
-    return ls_h5_array_write(array, first, count, data, err);
 }
 
 ls_status ls_h5_info_of(ls_h5 *file, const char *path, ls_h5_info *info, ls_err *err) {

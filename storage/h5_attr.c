@@ -279,15 +279,3 @@ ls_status ls_h5_attr_set_double(ls_h5 *file, const char *object, const char *nam
     LS_H5_GUARD;
     return set_attr(file, object, name, H5T_NATIVE_DOUBLE, -1, &value, err);
 }
-
-ls_status ls_h5_attr_set_ints(ls_h5 *file, const char *object, const char *name, size_t n, const int64_t *values,
-                              ls_err *err) {
-    LS_H5_GUARD;
-    return set_attr(file, object, name, H5T_NATIVE_INT64, (int64_t)n, values, err);
-}
-
-ls_status ls_h5_attr_set_doubles(ls_h5 *file, const char *object, const char *name, size_t n, const double *values,
-                                 ls_err *err) {
-    LS_H5_GUARD;
-    return set_attr(file, object, name, H5T_NATIVE_DOUBLE, (int64_t)n, values, err);
-}

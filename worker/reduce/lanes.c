@@ -130,12 +130,6 @@ const ls_fragment *ls_lane_schedule_fragment(const ls_lane_schedule *s, int lane
     return &s->fragments[f];
 }
 
-void ls_lanes_merge(float *restrict dst, const float *restrict src, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        dst[i] += src[i];
-    }
-}
-
 static void sum_rows(double *sums, int first, int count, int n) {
     if (count <= 1) {
         return;

@@ -71,9 +71,6 @@ void ls_lane_schedule_release(ls_lane_schedule *s);
 /* The fragment that a lane of this rank is in. */
 const ls_fragment *ls_lane_schedule_fragment(const ls_lane_schedule *s, int lane);
 
-/* dst[i] += src[i]: a merge over a range. */
-void ls_lanes_merge(float *restrict dst, const float *restrict src, size_t n);
-
 /* sums (n_lanes, n) f64, read, destroyed: row 0 becomes the sum over lanes along the tree. */
 void ls_lanes_sum_rows(double *sums, int n_lanes, int n);
 

@@ -162,9 +162,6 @@ void ls_reducer_sent(const ls_reducer *r, uint64_t *n_messages, uint64_t *n_byte
     }
     ls_exchange_sent(r->mail, n_messages, n_bytes);
 }
-size_t ls_reducer_shared_bytes(const ls_reducer *r) {
-    return r->shared.n_bytes;
-}
 
 ls_reducer_times ls_reducer_take_times(ls_reducer *r) {
     ls_reducer_times taken = r->times;
@@ -174,10 +171,6 @@ ls_reducer_times ls_reducer_take_times(ls_reducer *r) {
 
 ls_reducer_times ls_reducer_see_times(const ls_reducer *r) {
     return r->times;
-}
-
-int ls_reducer_n_levels(const ls_reducer *r) {
-    return r->scheme->levels.n;
 }
 
 void ls_reducer_settle(ls_reducer *r) {

@@ -143,7 +143,6 @@ float *ls_reducer_params(ls_reducer *r);          /* (n_params), the node's */
 float *ls_reducer_slot(ls_reducer *r, int slot);  /* (n_reduced), the node's; meaningful where this node owns */
 float *ls_reducer_gradient(ls_reducer *r, int i); /* (n_reduced), i < schedule's n_slots */
 const ls_lane_schedule *ls_reducer_schedule(const ls_reducer *r);
-size_t ls_reducer_shared_bytes(const ls_reducer *r); /* of this node, all in all */
 
 /* A merge of the schedule, over [first, first + n) of the gradient slots, which cuts sparse ranges, if at all, where
  * buckets may. Local. */
@@ -179,7 +178,6 @@ void ls_reducer_scatter_slots(ls_reducer *r);
 void ls_reducer_use(ls_reducer *r, int cut, ls_order order);
 /* Collective, between steps: forgets all cuts but the one in use. */
 void ls_reducer_settle(ls_reducer *r);
-int ls_reducer_n_levels(const ls_reducer *r); /* of the cut in use; 0: one node */
 
 /* What the all-reduce has cost this rank, since the last call: time of its thread, whether between operators or after
  * them. Hidden is what the network does meanwhile. */

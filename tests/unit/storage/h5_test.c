@@ -92,28 +92,27 @@ static void reads_rows(void **state) {
     ls_h5_discard(file);
 }
 
-static void appends_and_compresses(void **state) {
+static void compresses_block_by_block(void **state) {
     (void)state;
     ls_h5 *file = NULL;
     ls_h5_array *array = NULL;
-    const ls_h5_storage storage = {.gzip = 6, .shuffle = true, .fletcher32 = true, .extendible = true};
-    const uint64_t dims[] = {0, 100};
+    const ls_h5_storage storage = {.gzip = 6, .shuffle = true, .fletcher32 = true};
+    const uint64_t dims[] = {350, 100};
     uint16_t block[50][100];
-    OK(ls_h5_create(temporary("append.h5"), &file, err));
+    OK(ls_h5_create(temporary("blocks.h5"), &file, err));
     OK(ls_h5_array_create(file, "/x", LS_H5_U16, 2, dims, &storage, &array, err));
     for (int part = 0; part < 7; part++) {
         for (int i = 0; i < 5000; i++) {
             block[i / 100][i % 100] = (uint16_t)(part * 1000 + i / 100);
         }
-        OK(ls_h5_array_append(array, 50, block, err));
+        OK(ls_h5_array_write(array, (uint64_t)part * 50, 50, block, err));
     }
-    assert_int_equal(ls_h5_array_info(array)->n_rows, 350);
     OK(ls_h5_array_write(array, 0, 1, block, err));
     OK(ls_h5_array_close(array, err));
     OK(ls_h5_flush(file, err));
     OK(ls_h5_close(file, err));
 
-    OK(ls_h5_open(temporary("append.h5"), &file, err));
+    OK(ls_h5_open(temporary("blocks.h5"), &file, err));
     OK(ls_h5_array_open(file, "/x", &array, err));
     assert_int_equal(ls_h5_array_info(array)->n_rows, 350);
     assert_in_range(ls_h5_array_info(array)->stored_bytes, 1, 35000);
@@ -322,8 +321,6 @@ static void attributes_written(void **state) {
     OK(ls_h5_group_create(file, "/g", err));
     OK(ls_h5_attr_set_int(file, "/g/h", "least", INT64_MIN, err));
     OK(ls_h5_attr_set_double(file, "/g/h", "third", 1.0 / 3, err));
-    OK(ls_h5_attr_set_ints(file, "/g/h", "ints", 3, (int64_t[]){1, -2, 3}, err));
-    OK(ls_h5_attr_set_doubles(file, "/g/h", "doubles", 2, (double[]){1e300, -0.0}, err));
     FAILS(EINPUT, "no such object", ls_h5_attr_set_int(file, "/nowhere", "n", 1, err));
     OK(ls_h5_close(file, err));
 
@@ -333,16 +330,12 @@ static void attributes_written(void **state) {
     check_string(file, "nothing", "");
     check_strings(file, "list", 3, (const char *[]){"a", "", "ccc"});
     check_strings(file, "empty", 0, NULL);
-    int64_t ints[3];
-    double reals[2];
-    OK(ls_h5_attr_get_int(file, "/g/h", "least", ints, err));
-    assert_true(ints[0] == INT64_MIN);
-    OK(ls_h5_attr_get_double(file, "/g/h", "third", reals, err));
-    assert_true(reals[0] == 1.0 / 3);
-    OK(ls_h5_attr_get_ints(file, "/g/h", "ints", 3, ints, err));
-    assert_int_equal(ints[1], -2);
-    OK(ls_h5_attr_get_doubles(file, "/g/h", "doubles", 2, reals, err));
-    assert_true(reals[0] == 1e300);
+    int64_t least;
+    double third;
+    OK(ls_h5_attr_get_int(file, "/g/h", "least", &least, err));
+    assert_true(least == INT64_MIN);
+    OK(ls_h5_attr_get_double(file, "/g/h", "third", &third, err));
+    assert_true(third == 1.0 / 3);
     OK(ls_h5_close(file, err));
     free(text);
 }
@@ -475,7 +468,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_and_reads_arrays),
         cmocka_unit_test(reads_rows),
-        cmocka_unit_test(appends_and_compresses),
+        cmocka_unit_test(compresses_block_by_block),
         cmocka_unit_test(damage_is_found_by_checksum),
         cmocka_unit_test(every_type_of_h5py),
         cmocka_unit_test(finds_objects),

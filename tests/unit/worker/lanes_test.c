@@ -52,7 +52,9 @@ static float *run_schedule(const ls_lane_schedule *s) {
             }
         }
         for (int m = 0; m < group->n_merges; m++) {
-            ls_lanes_merge(slots + group->merges[m].dst * ELEMS, slots + group->merges[m].src * ELEMS, ELEMS);
+            for (int i = 0; i < ELEMS; i++) {
+                slots[group->merges[m].dst * ELEMS + i] += slots[group->merges[m].src * ELEMS + i];
+            }
         }
         next += group->count;
     }
