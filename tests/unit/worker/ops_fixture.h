@@ -177,9 +177,15 @@ FX double fx_to_bf16(double x) {
     return v;
 }
 
-/* Compiles, binds, fills with random numbers and runs one step. */
-FX void fx_run(fixture *f) {
+FX void fx_plan(fixture *f, ls_plan **plan, const ls_plan_options *o) {
     ls_err err = LS_ERR_INIT;
+    if (ls_plan_create(plan, &f->model, f->arena, o, &err) != LS_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+/* The plan, and where its weights lie. */
+FX void fx_compile(fixture *f) {
     static ls_loss mse;
     static double loss_weight = 1;
     for (const ls_loss_class *const *c = ls_loss_classes(); *c != NULL; c++) {
@@ -197,20 +203,21 @@ FX void fx_run(fixture *f) {
         ls_plan_options first = {f->n_samples + 1, false, false, f->compute, f->n_threads, NULL};
         first.direct_convolution = !f->direct_convolution;
         ls_plan *other;
-        if (ls_plan_create(&other, &f->model, f->arena, &first, &err) != LS_OK) {
-            fail_msg("%s", err.text);
-        }
+        fx_plan(f, &other, &first);
         ls_plan_destroy(other);
     }
-    if (ls_plan_create(&f->plan, &f->model, f->arena, &o, &err) != LS_OK) {
-        fail_msg("%s", err.text);
-    }
+    fx_plan(f, &f->plan, &o);
     int ready[FX_MAX];
     for (int i = 0; i < f->model.n_weights; i++) {
         bool learns = ls_plan_has_gradient(f->plan, f->weights[i]);
         ready[i] = learns ? ls_plan_ready_call(f->plan, f->weights[i]) : LS_NO_GRADIENT;
     }
     ls_arena_place(f->arena, ready);
+}
+
+/* Memory, and random weights in it. */
+FX void fx_bind(fixture *f) {
+    ls_err err = LS_ERR_INIT;
     f->values = ls_xcalloc(f->arena->n_total + 16, sizeof(float));
     f->gradients = ls_xcalloc(f->arena->n_total + 16, sizeof(float));
     f->memory = ls_xcalloc(ls_plan_arena_bytes(f->plan) + 64, 1);
@@ -232,6 +239,10 @@ FX void fx_run(fixture *f) {
     if (ls_plan_bind(f->plan, f->memory, f->values, f->gradients, &err) != LS_OK) {
         fail_msg("%s", err.text);
     }
+}
+
+/* Random inputs and targets. */
+FX void fx_fill(fixture *f) {
     for (int i = 0; i < f->model.n_inputs; i++) {
         f->n_in[i] = ls_plan_elems(f->plan, f->inputs[i]);
         f->in[i] = ls_xcalloc(f->n_in[i], sizeof(double));
@@ -251,7 +262,14 @@ FX void fx_run(fixture *f) {
             ((float *)ls_plan_target(f->plan, 0))[k] = (float)f->target[k];
         }
     }
+}
+
+/* Compiles, binds, fills with random numbers and runs one step. */
+FX void fx_run(fixture *f) {
     uint32_t index[64];
+    fx_compile(f);
+    fx_bind(f);
+    fx_fill(f);
     for (uint32_t i = 0; i < 64; i++) {
         index[i] = 1000 + i;
     }
