@@ -234,10 +234,7 @@ ls_status ls_json_set(ls_json_doc *doc, const char *path, json_t *value, const c
 #undef ls_json_fail
 ls_status ls_json_fail(ls_json at, ls_err *err, const char *format, ...) {
     char what[768];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
+    LS_FORMAT(what, format);
     const char *origin = origin_of(at);
     int line = origin != NULL ? 0 : ls_json_line(at);
     const char *name = origin != NULL ? origin : at.doc != NULL && at.doc->name != NULL ? at.doc->name : "JSON";

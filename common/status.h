@@ -56,6 +56,16 @@ ls_status ls_fail(ls_err *err, ls_status status, const char *format, ...) __attr
 #endif
 ls_status ls_vfail(ls_err *err, ls_status status, const char *format, va_list args);
 
+/* In a printf-like function: the text of its last arguments, into an array; what does not fit is cut off. For those
+ * that put the text into a frame. Needs <stdio.h>. */
+#define LS_FORMAT(out, format)                        \
+    do {                                              \
+        va_list ls_args;                              \
+        va_start(ls_args, format);                    \
+        vsnprintf(out, sizeof(out), format, ls_args); \
+        va_end(ls_args);                              \
+    } while (0)
+
 /* Prepends "clause: " to the sentence and returns the status already in err. */
 ls_status ls_err_context(ls_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

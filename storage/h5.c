@@ -93,10 +93,7 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *entry, void *to) {
 ls_status ls_h5_fail(const ls_h5 *file, const char *object, ls_err *err, ls_status status, const char *format, ...) {
     char reason[256] = "", text[640];
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
+    LS_FORMAT(text, format);
     return ls_fail(err, status, "%s%s%s: %s%s%s%s", file->path, object[0] ? ":" : "", object, text,
                    reason[0] ? " (HDF5: " : "", reason, reason[0] ? ")" : "");
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +10,7 @@
 
 ls_status ls_option_fail(const char *verb, ls_err *err, const char *format, ...) {
     char what[640];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
+    LS_FORMAT(what, format);
     return ls_fail(err, LS_EINPUT, "lockstep %s: %s; \"lockstep %.*s --help\" shows what it takes", verb, what,
                    (int)strcspn(verb, " "), verb);
 }

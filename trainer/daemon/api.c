@@ -1,7 +1,6 @@
 #include "trainer/daemon/api.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,10 +74,7 @@ static void answer(ls_reply *reply, int status, json_t *json) {
 
 void ls_api_refuse(ls_reply *reply, int status, const char *format, ...) {
     char text[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
+    LS_FORMAT(text, format);
     for (char *p = text; *p != '\0'; p++) { /* what came with the request may not be UTF-8, which JSON must be */
         *p = (unsigned char)*p < 0x80 ? *p : '?';
     }

@@ -1,7 +1,6 @@
 #include "trainer/fit/callback.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,10 +223,7 @@ void ls_callback_say(const ls_moment *m, bool warning, const char *format, ...) 
         return;
     }
     char text[1500];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
+    LS_FORMAT(text, format);
     m->port->say(m->port->self, warning, text);
 }
 

@@ -65,10 +65,7 @@ ls_layer *ls_builder_child(const ls_layer *parent, const char *name) {
 #undef ls_layer_fail
 ls_status ls_layer_fail(const ls_layer_call *call, ls_err *err, const char *format, ...) {
     char what[640];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
-    va_end(args);
+    LS_FORMAT(what, format);
     return ls_json_fail(call->config, err, "layer \"%s\" (%s): %s", call->layer->name, call->layer->class_->name, what);
 }
 
