@@ -1,7 +1,8 @@
 /*
  * MultiHeadAttention: query, value and key are projected into num_heads spaces, attention is paid in each, and what
- * comes out is projected together. Axes between batch and features count as one. An attention_mask, the last input,
- * says which key each query may look at.
+ * comes out is projected together. Axes between batch and features count as one, or those that attention_axes names:
+ * then each place of the others pays attention by itself. An attention_mask, the last input, says which key each query
+ * may look at.
  *
  * Weights: query, key, value kernel (features, heads, dim), bias (heads, dim); attention_output kernel (heads,
  * value_dim, out), bias (out).
@@ -18,7 +19,8 @@ typedef struct heads {
     int n_in; /* query, value and maybe key */
     int64_t n, key_dim, value_dim;
     bool use_bias;
-    ls_shape out; /* features of the output: "output_shape" */
+    ls_shape out;   /* features of the output: "output_shape" */
+    unsigned along; /* bit i set: axis i of a sample is attended along; 0: all between batch and features, as one */
 } heads;
 
 /* Inputs without the attention mask: it comes after a key, or by its name. */
@@ -45,10 +47,7 @@ static ls_status read_config(const ls_layer_call *call, heads *h, ls_err *err) {
     return LS_OK;
 }
 
-/* attention_axes: null, or all the axes between batch and features. */
 static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
-    int64_t axes[LS_MAX_RANK];
-    size_t n = 0;
     if (n_tensors(call) < 2) {
         return ls_layer_fail(call, err, "needs a query and a value besides its attention_mask");
     }
@@ -66,16 +65,68 @@ static ls_status check_inputs(const ls_layer_call *call, ls_err *err) {
             ls_shape_text(&query->shape, true, q, sizeof q), ls_shape_text(&value->shape, true, v, sizeof v),
             ls_shape_text(&key->shape, true, k, sizeof k));
     }
+    return LS_OK;
+}
+
+/* attention_axes, which count the batch. Along the others query, value and key go together. */
+static ls_status read_axes(const ls_layer_call *call, heads *h, ls_err *err) {
+    int64_t axes[LS_MAX_RANK];
+    size_t n = 0;
+    const ls_shape *query = &call->in[0]->shape, *value = &call->in[1]->shape;
+    ls_json at = ls_json_member(call->config, "attention_axes");
     LS_TRY(ls_json_get_ints(call->config, "attention_axes", -LS_MAX_RANK, LS_MAX_RANK, axes, &n, err));
-    bool all = n == 0 || n == (size_t)rank - 1;
-    for (size_t i = 0; all && i < n; i++) {
-        all = axes[i] == (int64_t)i + 1;
+    for (size_t i = 0; i < n; i++) {
+        int64_t axis = axes[i] < 0 ? axes[i] + query->rank + 1 : axes[i];
+        if (axis < 1 || axis >= query->rank) {
+            return ls_json_fail(at, err, "expected axes from 1 to %d, found %d", query->rank - 1, (int)axes[i]);
+        }
+        h->along |= 1u << (axis - 1);
     }
-    if (!all) {
-        return ls_json_fail(ls_json_member(call->config, "attention_axes"), err,
-                            "attention along some of the axes is not supported; expected null");
+    if (h->along == (1u << (query->rank - 1)) - 1) {
+        h->along = 0;
+    }
+    for (int i = 0; h->along != 0 && i < query->rank - 1; i++) {
+        bool same = query->rank == value->rank && (h->along >> i & 1 || query->dim[i] == value->dim[i]);
+        if (!same || query->rank + 1 > LS_MAX_RANK) {
+            char q[96], v[96];
+            return ls_json_fail(at, err,
+                                "a query of shape %s and a value of shape %s do not go together, but for the axes that "
+                                "are attended along; expected at most %d axes, the others alike",
+                                ls_shape_text(query, true, q, sizeof q), ls_shape_text(value, true, v, sizeof v),
+                                LS_MAX_RANK);
+        }
     }
     return LS_OK;
+}
+
+/* The axes of a tensor between batch and features: as they are, or as one. */
+static ls_shape axes_between(const heads *h, const ls_shape *t) {
+    ls_shape s = *t;
+    s.rank--;
+    if (h->along == 0) {
+        s = (ls_shape){.rank = 1, .dim = {ls_shape_elems(&s)}};
+    }
+    return s;
+}
+
+/* Of n axes between batch and features, then heads and their features: those not attended along come first, heads,
+ * those attended along, features. order[i]: which comes i-th; *n_free: how many are before the heads. */
+static void order_axes(const heads *h, int n, int *order, int *n_free) {
+    unsigned along = h->along != 0 ? h->along : (1u << n) - 1;
+    int k = 0;
+    for (int i = 0; i < n; i++) {
+        if (!(along >> i & 1)) {
+            order[k++] = i;
+        }
+    }
+    *n_free = k;
+    order[k++] = n;
+    for (int i = 0; i < n; i++) {
+        if (along >> i & 1) {
+            order[k++] = i;
+        }
+    }
+    order[k] = n + 1;
 }
 
 /* x W + b over the last axis, with weights PART/kernel and PART/bias; out: features, flat. */
@@ -94,11 +145,55 @@ static ls_status project(ls_builder *b, ls_layer_call *call, const char *part, l
     return LS_OK;
 }
 
-/* (a, b, dim) -> (b, a, dim) */
-static ls_tensor *exchange(ls_builder *b, ls_layer_call *call, ls_tensor *t) {
-    ls_rearrange_attr a = {.source = {1, 0, 2}, .factor = {1, 1, 1}};
-    ls_shape out = {.rank = 3, .dim = {t->shape.dim[1], t->shape.dim[0], t->shape.dim[2]}};
+/* Axis i of the result is axis source[i] of t. */
+static ls_tensor *permute(ls_builder *b, ls_layer_call *call, ls_tensor *t, const int *source) {
+    ls_rearrange_attr a = {0};
+    ls_shape out = t->shape;
+    for (int i = 0; i < out.rank; i++) {
+        a.source[i] = source[i];
+        a.factor[i] = 1;
+        out.dim[i] = t->shape.dim[source[i]];
+    }
     return ls_builder_node(b, call->layer, &ls_op_rearrange, &a, sizeof a, 1, &t, 0, NULL, 1, &out)->out[0];
+}
+
+/* (T, heads, dim) as (heads, T, dim), a set of heads for each place that attends by itself. between: the axes T. */
+static ls_tensor *to_heads(ls_builder *b, ls_layer_call *call, ls_tensor *t, const heads *h, const ls_shape *between,
+                           int64_t dim) {
+    int order[LS_MAX_RANK], n_free;
+    ls_shape each = *between;
+    each.dim[each.rank++] = h->n;
+    each.dim[each.rank++] = dim;
+    order_axes(h, between->rank, order, &n_free);
+    t = permute(b, call, ls_builder_view(b, call->layer, t, t->rows, &each), order);
+    if (n_free == 0) {
+        return t;
+    }
+    ls_shape flat = {.rank = 3, .dim = {h->n, 1, dim}};
+    for (int i = 0; i < between->rank; i++) {
+        flat.dim[i < n_free ? 0 : 1] *= between->dim[order[i < n_free ? i : i + 1]];
+    }
+    return ls_builder_view(b, call->layer, t, t->rows, &flat);
+}
+
+/* And back: (T, heads * dim) from (heads, T, dim). */
+static ls_tensor *from_heads(ls_builder *b, ls_layer_call *call, ls_tensor *t, const heads *h,
+                             const ls_shape *between) {
+    int order[LS_MAX_RANK], back[LS_MAX_RANK], n_free, n = between->rank + 2;
+    ls_shape each = {.rank = n};
+    order_axes(h, between->rank, order, &n_free);
+    for (int i = 0; i < n; i++) {
+        back[order[i]] = i;
+        each.dim[i] = order[i] < between->rank    ? between->dim[order[i]]
+                      : order[i] == between->rank ? h->n
+                                                  : h->value_dim;
+    }
+    ls_shape flat = {.rank = 2, .dim = {ls_shape_elems(between), h->n * h->value_dim}};
+    if (n_free > 0) {
+        t = ls_builder_view(b, call->layer, t, t->rows, &each);
+    }
+    t = permute(b, call, t, back);
+    return ls_builder_view(b, call->layer, t, t->rows, &flat);
 }
 
 /* A tensor (T.., features) as (heads, T, dim). */
@@ -106,12 +201,12 @@ static ls_status split(ls_builder *b, ls_layer_call *call, const char *part, ls_
                        ls_tensor **out, ls_err *err) {
     int64_t features = t->shape.dim[t->shape.rank - 1], steps = ls_shape_elems(&t->shape) / features;
     ls_shape kernel = {.rank = 3, .dim = {features, h->n, dim}}, bias = {.rank = 2, .dim = {h->n, dim}};
-    ls_shape flat = {.rank = 2, .dim = {steps, features}}, each = {.rank = 3, .dim = {steps, h->n, dim}};
+    ls_shape flat = {.rank = 2, .dim = {steps, features}}, between = axes_between(h, &t->shape);
     if (t->shape.rank > 2) {
         t = ls_builder_view(b, call->layer, t, t->rows, &flat);
     }
     LS_TRY(project(b, call, part, t, &kernel, &bias, h->use_bias, &t, err));
-    *out = exchange(b, call, ls_builder_view(b, call->layer, t, t->rows, &each));
+    *out = to_heads(b, call, t, h, &between, dim);
     return LS_OK;
 }
 
@@ -122,8 +217,7 @@ static ls_tensor *mask_of(const ls_tensor *t) {
 /* (heads, T, dim) together: (T.., out..) */
 static ls_status join(ls_builder *b, ls_layer_call *call, ls_tensor *t, const heads *h, ls_err *err) {
     const ls_shape *query = &call->in[0]->shape;
-    int64_t steps = t->shape.dim[1];
-    ls_shape flat = {.rank = 2, .dim = {steps, h->n * h->value_dim}}, out = *query;
+    ls_shape between = axes_between(h, query), out = *query;
     ls_shape kernel = {.rank = 2 + h->out.rank, .dim = {h->n, h->value_dim}};
     if (query->rank - 1 + h->out.rank > LS_MAX_RANK) {
         return ls_layer_fail(call, err, "its output would have more than %d axes", LS_MAX_RANK + 1);
@@ -132,8 +226,7 @@ static ls_status join(ls_builder *b, ls_layer_call *call, ls_tensor *t, const he
     for (int i = 0; i < h->out.rank; i++) {
         kernel.dim[2 + i] = out.dim[query->rank - 1 + i] = h->out.dim[i];
     }
-    t = exchange(b, call, t);
-    t = ls_builder_view(b, call->layer, t, t->rows, &flat);
+    t = from_heads(b, call, t, h, &between);
     LS_TRY(project(b, call, "attention_output", t, &kernel, &h->out, h->use_bias, &t, err));
     call->out[0] = ls_builder_view(b, call->layer, t, t->rows, &out);
     call->out[0]->mask = call->in[0]->mask;
@@ -159,12 +252,23 @@ static ls_status read_mask(ls_builder *b, ls_layer_call *call, const ls_tensor *
     return LS_OK;
 }
 
+/* What only attention along one axis, the first after the batch, has: an order of time, and scores of two axes. */
+static ls_status check_call(const ls_layer_call *call, const heads *h, bool causal, bool give_scores, ls_err *err) {
+    if (h->along != 0 && ((causal && h->along != 1) || give_scores)) {
+        return ls_json_fail(ls_json_member(call->config, "attention_axes"), err, "does not go with %s",
+                            give_scores ? "return_attention_scores" : "use_causal_mask unless it is 1");
+    }
+    return LS_OK;
+}
+
 static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     heads h;
     bool causal, give_scores;
     LS_TRY(check_inputs(call, err));
     LS_TRY(read_config(call, &h, err));
+    LS_TRY(read_axes(call, &h, err));
     LS_TRY(ls_attention_causal(call, NULL, &causal, &give_scores, err));
+    LS_TRY(check_call(call, &h, causal, give_scores, err));
     ls_tensor *query, *key, *value, *key_mask = NULL;
     LS_TRY(split(b, call, "query", call->in[0], &h, h.key_dim, &query, err));
     LS_TRY(split(b, call, "key", call->in[h.n_in - 1], &h, h.key_dim, &key, err));

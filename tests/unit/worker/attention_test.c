@@ -338,11 +338,52 @@ static void test_attention_mask(void **state) {
     free(wrong);
 }
 
+/* What attention_axes cannot be; what they do is in the golden cases. */
+static void test_attention_axes(void **state) {
+    (void)state;
+    static const char *const text =
+        "{\"class_name\": \"Functional\", \"config\": {\"layers\": [{\"class_name\": \"InputLayer\", \"config\": "
+        "{\"batch_input_shape\": [null, 2, 3, 4], \"name\": \"x\"}, \"inbound_nodes\": []}, {\"class_name\": "
+        "\"InputLayer\", \"config\": {\"batch_input_shape\": [null, %d, 5, 4], \"name\": \"y\"}, \"inbound_nodes\": "
+        "[]}, "
+        "{\"class_name\": \"MultiHeadAttention\", \"config\": {\"name\": \"a\", \"num_heads\": 2, \"key_dim\": 3, "
+        "\"attention_axes\": %s}, \"inbound_nodes\": [[[\"x\", 0, 0, {\"value\": [\"y\", 0, 0]%s}]]]}], "
+        "\"input_layers\": [[\"x\", 0, 0], [\"y\", 0, 0]], \"output_layers\": [[\"a\", 0, 0]]}}";
+    static const struct {
+        const char *axes, *more, *why;
+        int first;
+    } refused[] = {
+        {"[3]", "", "attention_axes: expected axes from 1 to 2, found 3", 2},
+        {"[0]", "", "attention_axes: expected axes from 1 to 2, found 0", 2},
+        {"[1]", "", "attention_axes: a query of shape (None, 2, 3, 4) and a value of shape (None, 2, 5, 4) do not", 2},
+        {"[2]", "", "attention_axes: a query of shape (None, 2, 3, 4) and a value of shape (None, 3, 5, 4) do not", 3},
+        {"[2]", ", \"use_causal_mask\": true", "attention_axes: does not go with use_causal_mask unless it is 1", 2},
+        {"[2]", ", \"return_attention_scores\": true", "attention_axes: does not go with return_attention_scores", 2},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        char *wrong = ls_xprintf(text, refused[i].first, refused[i].axes, refused[i].more);
+        assert_refused(wrong, refused[i].why, "layer \"a\"", NULL);
+        free(wrong);
+    }
+    static const char *const alike[] = {"2",
+                                        "[-2]"}; /* keys of another length than the queries, along that axis alone */
+    for (int i = 0; i < 2; i++) {
+        char *good = ls_xprintf(text, 2, alike[i], "");
+        ls_model *m = build(good);
+        assert_int_equal(node_of(m, &ls_op_attention)->in[0]->shape.dim[0], 2 * 2);
+        assert_int_equal(node_of(m, &ls_op_attention)->in[0]->shape.dim[1], 3);
+        assert_int_equal(node_of(m, &ls_op_attention)->in[0]->shape.dim[2], 5);
+        ls_model_destroy(m);
+        free(good);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_multi_head_attention),     cmocka_unit_test(test_attention),
         cmocka_unit_test(test_masked_weights),           cmocka_unit_test(test_masks_come_with_the_inputs),
         cmocka_unit_test(test_both_spellings_of_a_call), cmocka_unit_test(test_attention_mask),
+        cmocka_unit_test(test_attention_axes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,6 +171,7 @@ static const layer_model layer_models[] = {
     {"MultiHeadAttention", "\"num_heads\": 2, \"key_dim\": 3", "[4, 5]", 2},
     {"MultiHeadAttention",
      "\"num_heads\": 2, \"key_dim\": 3, \"value_dim\": 2, \"dropout\": 0.2, \"output_shape\": [3]", "[2, 3, 4]", 3},
+    {"MultiHeadAttention", "\"num_heads\": 2, \"key_dim\": 3, \"attention_axes\": [2]", "[2, 3, 4]", 2},
     {"ActivityRegularization", "\"l1\": 0.01, \"l2\": 0.1", "[4]", 1},
     {"RandomFlip", NULL, "[3, 4, 2]", 1},
     {"RandomTranslation", "\"height_factor\": 0.3, \"width_factor\": [-0.2, 0.4], \"fill_mode\": \"nearest\"",
