@@ -125,6 +125,15 @@ static void gives_samples(bench *b, double memory_gb) {
     CHECK(feed->fill(feed->self, 2, LS_F32, index, 3, w, &err) == LS_OK, "%s", err.text);
     CHECK(w[0] == 40 && w[1] == 0 && w[2] == 50, "%g %g %g", w[0], w[1], w[2]);
 
+    int wrong = 0; /* every sample is there, whichever rank has read it */
+    for (uint32_t i = 0; i < N; i++) {
+        wrong += feed->fill(feed->self, 0, LS_F32, &i, 1, x, &err) != LS_OK;
+        for (uint32_t k = 0; k < 6; k++) {
+            wrong += x[k] != (float)(uint8_t)(i * 6 + k) * 0.5f + 1;
+        }
+    }
+    CHECK(wrong == 0, "%d elements of %d samples are wrong", wrong, N);
+
     ls_source *end = ls_source_slice(s, 30, 11);
     ls_source_truncate(s, 30);
     feed = ls_source_feed(end);
