@@ -15,8 +15,15 @@ static const char *const model_text =
     "{\"class_name\": \"Flatten\", \"config\": {\"name\": \"f\"}},"
     "{\"class_name\": \"Dense\", \"config\": {\"name\": \"out\", \"units\": 4, \"activation\": \"softmax\"}}]}}";
 
+/* Two classes a sample. */
+static const char *const pairs_text =
+    "{\"class_name\": \"Sequential\", \"config\": {\"name\": \"m\", \"layers\": ["
+    "{\"class_name\": \"InputLayer\", \"config\": {\"name\": \"in\", \"batch_input_shape\": [null, 2, 3]}},"
+    "{\"class_name\": \"Dense\", \"config\": {\"name\": \"out\", \"units\": 4, \"activation\": \"softmax\"}}]}}";
+
 typedef struct {
     ls_team *team;
+    const char *text;
     ls_model *model;
     ls_compile compile;
     ls_json_doc doc;
@@ -29,7 +36,7 @@ static void compile_with(bench *b, const char *loss) {
     ls_json_doc doc;
     snprintf(text, sizeof text, "{\"loss\": \"%s\", \"optimizer\": \"sgd\"}", loss);
     if (b->model == NULL) {
-        CHECK(ls_json_parse(&doc, "model", model_text, &err) == LS_OK, "%s", err.text);
+        CHECK(ls_json_parse(&doc, "model", b->text, &err) == LS_OK, "%s", err.text);
         CHECK(ls_model_build(&b->model, &doc, NULL, 0, &err) == LS_OK, "%s", err.text);
     } else {
         ls_compile_release(&b->compile);
@@ -39,9 +46,9 @@ static void compile_with(bench *b, const char *loss) {
     CHECK(ls_compile_parse(ls_json_root(&b->doc), b->model, &b->compile, &err) == LS_OK, "%s", err.text);
 }
 
-/* What rank 0 writes into the group /t. x: u8 (N, 2, 3) counting up; y: u8 class numbers. */
+/* What rank 0 writes into the group /t. x: f32 (N, 2, 3) counting up; y: u8 class numbers, one or a pair a sample. */
 typedef struct {
-    bool nan_in_x, flat_x, no_y, weights;
+    bool nan_in_x, flat_x, no_y, weights, pairs;
     int bad_label_at, bad_label;
 } content;
 
@@ -52,14 +59,17 @@ static void write_data(bench *b, const content *c) {
     if (b->team->rank == 0) {
         ls_h5 *file;
         float x[N * 6];
-        uint8_t y[N];
+        uint8_t y[N * 2];
         double weight[N];
         for (int i = 0; i < N; i++) {
             for (int k = 0; k < 6; k++) {
                 x[i * 6 + k] = (float)(i * 6 + k);
             }
-            y[i] = (uint8_t)(i % 4);
+            y[c->pairs ? 2 * i : i] = (uint8_t)(i % 4);
             weight[i] = i;
+        }
+        for (int i = 0; c->pairs && i < N; i++) {
+            y[2 * i + 1] = (uint8_t)((i + 1) % 4);
         }
         x[7 * 6 + 2] = c->nan_in_x ? NAN : x[7 * 6 + 2];
         y[c->bad_label_at] = c->bad_label != 0 ? (uint8_t)c->bad_label : y[c->bad_label_at];
@@ -69,7 +79,8 @@ static void write_data(bench *b, const content *c) {
             status = ls_h5_write(file, "/t/x", LS_H5_F32, c->flat_x ? 2 : 3, dims, x, NULL, &err);
         }
         if (status == LS_OK && !c->no_y) {
-            status = ls_h5_write(file, "/t/y", LS_H5_U8, 1, dims, y, NULL, &err);
+            status = ls_h5_write(file, "/t/y", LS_H5_U8, c->pairs ? 2 : 1, c->pairs ? (uint64_t[]){N, 2} : dims, y,
+                                 NULL, &err);
         }
         if (status == LS_OK && c->weights) {
             status = ls_h5_write(file, "/t/sample_weight", LS_H5_F64, 1, dims, weight, NULL, &err);
@@ -169,6 +180,29 @@ static void makes_distributions(bench *b, double memory_gb) {
         CHECK(memcmp(y, want, sizeof want) == 0, "rows of classes 3 and 0");
     }
     ls_source_destroy(s);
+}
+
+static void makes_pairs(const bench *b, double memory_gb) {
+    bench two = {.team = b->team, .text = pairs_text};
+    ls_source *s;
+    ls_err err = LS_ERR_INIT;
+    ls_source_options o = {.scale = NAN, .offset = NAN, .memory_gb = memory_gb};
+    const uint32_t index[] = {3, 5};
+    snprintf(two.path, sizeof two.path, "%s", b->path);
+    write_data(&two, &(content){.pairs = true});
+    compile_with(&two, "categorical_crossentropy");
+    CHECK(open_with(&two, &s, &o, &err) == LS_OK, "%s", err.text);
+    if (s != NULL) {
+        float y[16];
+        const float want[16] = {0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
+        const ls_feed *feed = ls_source_feed(s);
+        CHECK(feed->fill(feed->self, 1, LS_F32, index, 2, y, &err) == LS_OK, "%s", err.text);
+        CHECK(memcmp(y, want, sizeof want) == 0, "rows of classes 3 and 0, 1 and 2");
+    }
+    ls_source_destroy(s);
+    ls_compile_release(&two.compile);
+    ls_json_release(&two.doc);
+    ls_model_destroy(two.model);
 }
 
 static void refuses_bad_data(bench *b) {
@@ -275,7 +309,7 @@ static void reads_ahead(bench *b) {
 }
 
 int main(int argc, char **argv) {
-    bench b = {.team = ranks_begin(argc, argv)};
+    bench b = {.team = ranks_begin(argc, argv), .text = model_text};
     int pid = (int)getpid();
     ls_team_bcast(b.team, 0, &pid, sizeof pid);
     snprintf(b.path, sizeof b.path, "/tmp/lockstep-source-%d.h5", pid);
@@ -283,6 +317,7 @@ int main(int argc, char **argv) {
     for (int in_file = 0; in_file < 2; in_file++) {
         gives_samples(&b, in_file ? 1e-9 : 0);
         makes_distributions(&b, in_file ? 1e-9 : 0);
+        makes_pairs(&b, in_file ? 1e-9 : 0);
     }
     refuses_bad_data(&b);
     reads_ahead(&b);
