@@ -237,6 +237,30 @@ static void too_many_callers_are_turned_away(void **state) {
     free(request);
 }
 
+/* One caller more than the daemon takes is told so, in a whole reply. */
+static void one_too_many_is_told(void **state) {
+    service *s = *state;
+    static const char length[] = "Content-Length: ";
+    int fds[300];
+    for (int i = 0; i < 300; i++) {
+        fds[i] = connect_to(s->socket);
+        assert_true(fds[i] >= 0);
+    }
+    char text[1024] = "";
+    size_t used = 0;
+    for (ssize_t n; (n = recv(fds[299], text + used, sizeof text - 1 - used, 0)) > 0;) {
+        used += (size_t)n;
+    }
+    assert_ptr_equal(strstr(text, "HTTP/1.1 503"), text);
+    const char *body = strstr(text, "\r\n\r\n"), *at = strstr(text, length);
+    assert_true(body != NULL && at != NULL && at < body);
+    assert_non_null(strstr(body, "\"lockstepd has too many callers; try again\""));
+    assert_int_equal(atoi(at + strlen(length)), strlen(body + 4));
+    for (int i = 0; i < 300; i++) {
+        close(fds[i]);
+    }
+}
+
 /* Several requests on one connection, as HTTP/1.1 has it. */
 static void a_connection_is_used_again(void **state) {
     service *s = *state;
@@ -268,6 +292,7 @@ int main(int argc, char **argv) {
         TEST(garbage_does_no_harm),
         TEST(crowds_and_half_requests_do_not_stop_others),
         TEST(too_many_callers_are_turned_away),
+        TEST(one_too_many_is_told),
         TEST(a_connection_is_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

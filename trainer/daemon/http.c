@@ -328,10 +328,13 @@ static const struct lws_protocols protocols[] = {
 static void on_caller(void *context, int fd) {
     ls_http *http = context;
     if (http->n_callers >= MAX_CALLERS) {
-        static const char busy[] =
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 54\r\n"
-            "Connection: close\r\n\r\n{\"error\": \"lockstepd has too many callers; try again\"}\n";
-        (void)!write(fd, busy, sizeof busy - 1);
+        static const char body[] = "{\"error\": \"lockstepd has too many callers; try again\"}\n";
+        char reply[256];
+        int n = snprintf(reply, sizeof reply,
+                         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                         "Connection: close\r\n\r\n%s",
+                         sizeof body - 1, body);
+        (void)!write(fd, reply, (size_t)n);
         close(fd);
         return;
     }
