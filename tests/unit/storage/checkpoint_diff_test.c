@@ -29,8 +29,8 @@ static void each_kind(void **state) {
     (void)state;
     ls_checkpoint a = sample(1, 2), b = sample(3, 4);
     void *any;
-    ((float *)b.layers[1].weights[0].data)[2] += 0.5f;
-    ((float *)b.layers[1].weights[0].data)[4] -= 1;
+    ((float *)b.layers[1].weights[0].data)[2] += 1;
+    ((float *)b.layers[1].weights[0].data)[4] -= 0.5f;
     ((float *)b.layers[2].weights[3].data)[0] = INFINITY;
     ((float *)b.slots[0].array.data)[1] += 2;
     *(int64_t *)b.arrays[2].data = 0;
@@ -42,7 +42,7 @@ static void each_kind(void **state) {
     char *text = diff_text(&a, &b, 8);
     assert_string_equal(text,
                         "layer dense, weight dense/kernel:0: 2 of 15 values differ, by at most 1; the first at 2: 1.5, "
-                        "2\n"
+                        "2.5\n"
                         "layer dense, weight dense/bias:0: has another shape or type\n"
                         "layer norm, weight norm/moving_variance:0: 1 of 3 values differ, by at most inf (some are not "
                         "finite); the first at 0: 3, inf\n"
