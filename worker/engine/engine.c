@@ -41,6 +41,7 @@ static ls_status compile_plan(ls_engine *e, int64_t n_samples, bool training, ls
                          .heads = e->heads,
                          .cut = e->n_lanes > 1,
                          .turns = e->at_once == 1 ? most_turns(e) : 1,
+                         .lanes = e->at_once == 1 ? e->lane_last - e->lane_first : 1,
                          .sync_batch_norm = e->options.sync_batch_norm};
     return ls_plan_create(out, e->model, e->arena, &o, err);
 }
@@ -316,6 +317,7 @@ static void choose_lanes(ls_engine *e) {
     }
     e->n_contexts = 1; /* until it is known whether lanes meet */
     e->contexts = ls_xcalloc(1, sizeof *e->contexts);
+    e->passes = ls_xcalloc((size_t)here + 1, sizeof *e->passes);
 }
 
 /* A context for each lane that is under way at a time: all of the rank's where they advance together. */
@@ -438,6 +440,7 @@ void ls_engine_destroy(ls_engine *e) {
     free(e->meet[1]);
     free(e->meet_values);
     free(e->rank_outputs);
+    free(e->passes);
     free(e->contexts);
     free(e->segments);
     for (int i = 0; i < LS_TUNED_SIZES; i++) {

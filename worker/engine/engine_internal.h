@@ -29,6 +29,7 @@ typedef struct {
     ls_run run;
     int own_bucket;  /* next bucket that it completes */
     int own_segment; /* a lane that is computed alone: the next whose gradient it merges */
+    bool in_stretches;
 } lane_pass;
 
 /* What one lane needs while it is computed; as many as lanes are computed side by side or, where they meet, as the rank
@@ -95,6 +96,7 @@ struct ls_engine {
     int at_once; /* lanes that are computed side by side, a thread each */
     int n_contexts;
     lane_context *contexts;
+    lane_pass *passes; /* (lanes of this rank) of those that go through a plan in stretches, in context 0 */
     int plan_threads;
     ls_meeting *meeting; /* NULL: no plan has meeting points */
     size_t *meet[2];     /* (n_meet) sizes of the meetings of inference and training plans */

@@ -85,6 +85,9 @@ static void merge_complete(ls_engine *e, const ls_lane_group *group, lane_pass *
     size_t first = 0, last = 0;
     for (; pass->own_segment < e->n_segments; pass->own_segment++) {
         const segment *s = &e->segments[pass->own_segment];
+        if (pass->in_stretches && s->statistic) {
+            break; /* with the others' stretch: merge_statistics */
+        }
         if ((s->statistic ? ls_plan_n_backward(plan) : ls_plan_ready_call(plan, s->weight)) > call) {
             break;
         }
@@ -108,6 +111,9 @@ static void after_backward_call(void *context, int call) {
         merge_complete(e, h->work->group, h->pass, call);
     }
     if (!h->work->last_group) {
+        if (e->bucket_next > 0) { /* lanes in stretches: earlier ones have completed buckets */
+            ls_reducer_poll(e->reducer);
+        }
         return;
     }
     const int n_buckets = ls_engine_buckets(e)->n_buckets, *bucket_call = h->pass->plan->bucket_call[e->cut];
@@ -248,6 +254,86 @@ static void run_together(ls_engine *e, const work *w, int first, int count) {
     }
 }
 
+/* ---- lanes in stretches ---- */
+
+/* The plan that takes this rank's lanes in stretches; NULL: they are computed one by one, or side by side. */
+static engine_plan *stretched_plan(ls_engine *e, const work *w) {
+    const int here = e->lane_last - e->lane_first;
+    if (e->n_contexts > 1 || here < 2) {
+        return NULL;
+    }
+    const size_t begin = ls_engine_cut(w->n, e->n_lanes, e->lane_first),
+                 count = ls_engine_cut(w->n, e->n_lanes, e->lane_first + 1) - begin;
+    for (int i = 1; i < here; i++) {
+        if (ls_engine_cut(w->n, e->n_lanes, e->lane_first + i + 1) != begin + (size_t)(i + 1) * count) {
+            return NULL;
+        }
+    }
+    lane_context *c = &e->contexts[0];
+    engine_plan *ep = count > 0 ? ls_engine_plan(e, c, (int64_t)count, true, &c->err) : NULL;
+    return ep != NULL && ls_plan_n_stretches(ep->plan) > 1 ? ep : NULL;
+}
+
+/* Statistics that a lane's forward pass has left in a stretch, before the next lane's. */
+static void merge_statistics(ls_engine *e, const ls_lane_group *group, const ls_plan *plan, int stretch) {
+    for (int i = e->n_segments; i > 0 && e->segments[i - 1].statistic; i--) {
+        const segment *s = &e->segments[i - 1];
+        if (ls_plan_written_in(plan, s->weight) == stretch) {
+            merge_range(e, group, s->first, s->last - s->first);
+        }
+    }
+}
+
+static void choose_lane(work *w, const ls_lane_schedule *schedule, int i) {
+    w->group = &schedule->groups[i];
+    w->last_group = i == schedule->n_groups - 1;
+}
+
+/* Stretch k of the lane chosen, number `at` of those that go through the plan together. */
+static void advance_stretch(ls_engine *e, const work *w, int at, int k, ls_plan *plan) {
+    lane_pass *pass = &e->passes[at];
+    const int lane = w->group->first;
+    ls_plan_set_lane(plan, at);
+    ls_plan_set_dweights(plan, ls_reducer_gradient(e->reducer, w->group->slot[0]));
+    pass->run.states = ls_engine_lane_states(e, &e->contexts[0], ls_engine_cut(w->n, e->n_lanes, lane));
+    lane_hook hook = {e, w, pass, true};
+    ls_plan_run_stretch(plan, k, &pass->run, after_backward_call, &hook);
+    merge_statistics(e, w->group, plan, k);
+    if (k + 1 == ls_plan_n_stretches(plan)) {
+        after_backward_call(&hook, ls_plan_n_backward(plan));
+        memcpy(ls_reducer_lane_sums(e->reducer, lane), ls_plan_sums(plan), (size_t)e->heads->n_sums * sizeof(double));
+    }
+}
+
+/* The rank's lanes [first, end) together. */
+static void train_together(ls_engine *e, work *w, const ls_lane_schedule *schedule, ls_plan *plan, int first, int end) {
+    for (int i = first; i < end; i++) {
+        choose_lane(w, schedule, i);
+        ls_plan_set_lane(plan, i - first);
+        begin_lane(e, w, 0, w->group->first);
+        e->passes[i - first] = e->contexts[0].pass;
+        e->passes[i - first].in_stretches = true;
+    }
+    const bool all = e->contexts[0].status == LS_OK; /* else none: they add up in the same memory */
+    for (int i = first; !all && i < end; i++) {
+        choose_lane(w, schedule, i);
+        leave_out(e, w, 0);
+    }
+    for (int k = 0; all && k < ls_plan_n_stretches(plan); k++) {
+        for (int i = first; i < end; i++) {
+            choose_lane(w, schedule, i);
+            advance_stretch(e, w, i - first, k, plan);
+        }
+    }
+}
+
+static void train_stretches(ls_engine *e, work *w, const ls_lane_schedule *schedule, ls_plan *plan) {
+    const int together = ls_plan_lanes_together(plan), n = schedule->n_groups;
+    for (int first = 0; first < n; first += together) {
+        train_together(e, w, schedule, plan, first, first + together < n ? first + together : n);
+    }
+}
+
 static void train_group(ls_engine *e, work *w, const ls_lane_group *group, bool last_group) {
     w->group = group;
     w->last_group = last_group;
@@ -363,7 +449,11 @@ ls_status ls_engine_train_step(ls_engine *e, const ls_feed *feed, const uint32_t
     double penalty = penalties(e);
     ls_reducer_begin(e->reducer, step);
     work w = {.training = true, .targets = true, .feed = feed, .index = index, .n = n, .step = step};
-    for (int g = 0; g < schedule->n_groups; g++) {
+    engine_plan *stretched = stretched_plan(e, &w);
+    if (stretched != NULL) {
+        train_stretches(e, &w, schedule, stretched->plan);
+    }
+    for (int g = 0; stretched == NULL && g < schedule->n_groups; g++) {
         train_group(e, &w, &schedule->groups[g], g == schedule->n_groups - 1);
     }
     if (schedule->n_groups == 0) { /* no lanes: others may meet nevertheless */

@@ -521,6 +521,7 @@ ls_status ls_plan_create(ls_plan **out, const ls_model *model, ls_arena *arena, 
     }
     ls_plan_find_lifetimes(p);
     ls_plan_find_meetings(p);
+    ls_plan_find_stretches(p);
     ls_plan_place_buffers(p);
     *out = p;
     return LS_OK;
@@ -542,10 +543,10 @@ void ls_plan_destroy(ls_plan *p) {
         free(p->notes[i]);
     }
     ls_plan_profile(p, false);
-    void *owned[] = {p->buffers,         p->values,         p->gradients, p->wants,   p->fused,  p->absorbed,
-                     p->notes,           p->written,        p->waits,     p->copies,  p->ready,  p->pending,
-                     p->inputs,          p->sample_weights, p->targets,   p->outputs, p->logits, p->is_ready_call,
-                     p->persistent_base, p->gradient_args,  p->meetings};
+    void *owned[] = {p->buffers,         p->values,         p->gradients, p->wants,     p->fused,      p->absorbed,
+                     p->notes,           p->written,        p->waits,     p->copies,    p->ready,      p->pending,
+                     p->inputs,          p->sample_weights, p->targets,   p->outputs,   p->logits,     p->is_ready_call,
+                     p->persistent_base, p->gradient_args,  p->meetings,  p->stretches, p->written_in, p->lane_args};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
         free(owned[i]);
     }

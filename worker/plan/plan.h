@@ -52,7 +52,7 @@ typedef struct ls_run {
     float grad_scale; /* 1 / samples of the global batch (a lane writes d(mean over the batch)) */
     float stat_scale; /* samples of this lane / samples of the global batch */
     uint64_t seed;
-    uint64_t step; /* global step number from 0: with the sample's index, what random draws depend on */
+    uint64_t step;                /* global step number from 0: with the sample's index, what random draws depend on */
     const uint32_t *sample_index; /* (n_samples) position in the data set */
     float *const *states; /* (model->n_states) what stateful layers go on with, and leave: (n_samples, state_elems) */
     ls_turn turn;
@@ -195,6 +195,7 @@ typedef struct ls_plan_options {
     bool cut;                     /* the batch has other samples than those of one pass (ls_plan_cut) */
     bool sync_batch_norm;         /* as if every BatchNormalization were synchronized */
     int turns;                    /* most lanes that will be computed one after the other (ls_turn); 0: one */
+    int lanes;                    /* that may go through the plan in stretches (ls_plan_run_stretch); 0: one */
 } ls_plan_options;
 
 /* Compiles. */
@@ -229,6 +230,25 @@ double *ls_plan_sums(ls_plan *p);
 int ls_plan_n_meetings(const ls_plan *p);
 double *ls_plan_meeting(const ls_plan *p, int k, size_t *n); /* values once bound; n is known before */
 void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context);
+
+/*
+ * Lanes in turn, each in memory of its own: the calls of forward and backward, taken as one
+ * list, are cut into stretches. All lanes go through a stretch, one after the other, before the next begins: calls with
+ * large weights are stretches of their own, so that these come from memory once for all lanes, while calls with large
+ * activations stay together, so that these are found in the caches. Plans with meeting points, and those where nothing
+ * is to be gained, are one stretch. The bits are the same: a lane's calls are in the same order, and lanes follow on
+ * each other in the same order wherever one is added to another. All that is written of a weight's gradient, and its
+ * being ready, lie in one stretch: what makes it waits for the next lane in the same memory.
+ */
+int ls_plan_n_stretches(const ls_plan *p);
+/* How many lanes go through it in this way, at most options.lanes: the memory of each is limited. 1: one stretch. */
+int ls_plan_lanes_together(const ls_plan *p);
+/* From now on calls, inputs, targets, sums and outputs are those of the lane with that number among those; cheap. */
+void ls_plan_set_lane(ls_plan *p, int lane);
+void ls_plan_run_stretch(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context);
+/* The stretch that writes the weight's gradient (of a statistic: in the forward pass, and nothing is done()); -1: none.
+ */
+int ls_plan_written_in(const ls_plan *p, const ls_weight *w);
 
 void ls_plan_run_prepare(ls_plan *p, const ls_run *run);
 void ls_plan_run_forward(ls_plan *p, const ls_run *run);

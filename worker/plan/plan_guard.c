@@ -5,17 +5,17 @@
 #include <sanitizer/asan_interface.h>
 #include <string.h>
 
-static char *start_of(const ls_plan *p, const plan_buffer *b) {
-    return (b->persistent ? p->persistent_base : p->arena_base) + b->offset;
+static char *start_of(const ls_plan *p, int buffer) {
+    return ls_plan_resolve(p, (ls_ref){LS_REF_BUFFER, buffer, 0});
 }
 
 void ls_guard_close(const ls_plan *p) {
-    ASAN_POISON_MEMORY_REGION(p->arena_base, p->arena_bytes);
+    ASAN_POISON_MEMORY_REGION(p->arena_base, ls_plan_arena_bytes(p));
     ASAN_POISON_MEMORY_REGION(p->persistent_base, p->persistent_bytes);
 }
 
 void ls_guard_open(const ls_plan *p) {
-    ASAN_UNPOISON_MEMORY_REGION(p->arena_base, p->arena_bytes);
+    ASAN_UNPOISON_MEMORY_REGION(p->arena_base, ls_plan_arena_bytes(p));
     ASAN_UNPOISON_MEMORY_REGION(p->persistent_base, p->persistent_bytes);
 }
 
@@ -32,9 +32,9 @@ void ls_guard_before(const ls_plan *p, ls_phase phase, int i) {
     for (int k = 0; k < c->n_args; k++) {
         if (c->args[k].ref.kind == LS_REF_BUFFER) {
             const plan_buffer *b = &p->buffers[c->args[k].ref.index];
-            ASAN_UNPOISON_MEMORY_REGION(start_of(p, b), b->n_asked);
+            ASAN_UNPOISON_MEMORY_REGION(start_of(p, c->args[k].ref.index), b->n_asked);
             if (b->first == now && !b->persistent && !b->external) {
-                memset(start_of(p, b), 0xFF, b->n_asked); /* not a number, in every floating type */
+                memset(start_of(p, c->args[k].ref.index), 0xFF, b->n_asked); /* not a number, in every floating type */
             }
         }
     }
@@ -45,7 +45,7 @@ void ls_guard_after(const ls_plan *p, ls_phase phase, int i) {
     for (int k = 0; k < c->n_args; k++) {
         if (c->args[k].ref.kind == LS_REF_BUFFER) {
             const plan_buffer *b = &p->buffers[c->args[k].ref.index];
-            ASAN_POISON_MEMORY_REGION(start_of(p, b), b->n_bytes);
+            ASAN_POISON_MEMORY_REGION(start_of(p, c->args[k].ref.index), b->n_bytes);
         }
     }
 }

@@ -12,6 +12,7 @@ typedef struct {
     bool persistent;         /* lives as long as the plan */
     bool external;           /* written before the forward pass (inputs, targets) */
     bool kept;               /* read after the last pass (outputs, sums) */
+    bool of_lane;            /* lives from one stretch to another: every lane has its own */
     int first, last;         /* timeline: prepare, forward, backward calls; -1: not used */
     size_t offset;           /* in the arena, or in the persistent block */
 } plan_buffer;
@@ -51,6 +52,10 @@ struct ls_plan {
     call_list list[3]; /* by ls_phase */
     int *meetings;     /* (n_meetings) calls, counted over forward and backward */
     int n_meetings, cap_meetings;
+    int *stretches; /* (n_stretches + 1) first calls, counted likewise; the end */
+    int n_stretches;
+    int n_lanes;     /* that go through them together */
+    int *written_in; /* by weight id: stretch that writes the gradient; -1: none */
     plan_buffer *buffers;
     int n_buffers, cap_buffers;
     plan_value *values;    /* by tensor id */
@@ -76,7 +81,11 @@ struct ls_plan {
     uint64_t n_runs[3];   /* of a phase while profiling */
     int64_t *spent_ns[3]; /* by phase and call, while profiling; else NULL */
 
-    size_t arena_bytes, persistent_bytes;
+    /* The arena: memory that all lanes use, then that of each. */
+    size_t shared_bytes, lane_bytes, persistent_bytes;
+    int lane;
+    ls_arg **lane_args; /* that point into a lane's memory */
+    int n_lane_args;
     char *arena_base, *persistent_base;
     float *weights_base, *dweights_base;
     struct {
@@ -90,7 +99,11 @@ struct ls_plan {
 void *ls_plan_resolve(const ls_plan *p, ls_ref ref);
 void ls_plan_find_lifetimes(ls_plan *p);
 void ls_plan_find_meetings(ls_plan *p);
+void ls_plan_find_stretches(ls_plan *p);                 /* once lifetimes and meetings are known */
+const ls_call *ls_plan_call_at(const ls_plan *p, int i); /* i: of forward and backward taken as one list */
 void ls_plan_place_buffers(ls_plan *p);
+/* Places the buffers that lanes share, or those that each has; returns the bytes that they take. */
+size_t ls_plan_place(ls_plan *p, bool of_lane);
 int ls_plan_new_buffer(ls_plan *p, size_t n_bytes);
 
 /* Elementwise helpers of the plan itself. */

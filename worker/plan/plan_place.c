@@ -59,16 +59,14 @@ static int larger_first(const void *a, const void *b) {
 }
 
 /* Largest first, each at the lowest place that is free for the whole of its life. */
-void ls_plan_place_buffers(ls_plan *p) {
+size_t ls_plan_place(ls_plan *p, bool of_lane) {
     int *order = ls_xcalloc((size_t)p->n_buffers + 1, sizeof *order),
         *placed = ls_xcalloc((size_t)p->n_buffers + 1, sizeof *placed);
     int n = 0, n_placed = 0;
+    size_t n_bytes = 0;
     for (int i = 0; i < p->n_buffers; i++) {
-        plan_buffer *b = &p->buffers[i];
-        if (b->persistent) {
-            b->offset = p->persistent_bytes;
-            p->persistent_bytes += b->n_bytes;
-        } else if (b->first >= 0) {
+        const plan_buffer *b = &p->buffers[i];
+        if (!b->persistent && b->first >= 0 && b->of_lane == of_lane) {
             order[n++] = i;
         }
     }
@@ -89,9 +87,7 @@ void ls_plan_place_buffers(ls_plan *p) {
             at = o->offset + o->n_bytes;
         }
         b->offset = at;
-        if (at + b->n_bytes > p->arena_bytes) {
-            p->arena_bytes = at + b->n_bytes;
-        }
+        n_bytes = at + b->n_bytes > n_bytes ? at + b->n_bytes : n_bytes;
         int j = n_placed++;
         for (; j > 0 && p->buffers[placed[j - 1]].offset > b->offset; j--) {
             placed[j] = placed[j - 1];
@@ -100,10 +96,23 @@ void ls_plan_place_buffers(ls_plan *p) {
     }
     free(order);
     free(placed);
+    return n_bytes;
+}
+
+void ls_plan_place_buffers(ls_plan *p) {
+    for (int i = 0; i < p->n_buffers; i++) {
+        plan_buffer *b = &p->buffers[i];
+        if (b->persistent) {
+            b->offset = p->persistent_bytes;
+            p->persistent_bytes += b->n_bytes;
+        }
+    }
+    p->shared_bytes = ls_plan_place(p, false);
+    p->lane_bytes = ls_plan_place(p, true);
 }
 
 size_t ls_plan_arena_bytes(const ls_plan *p) {
-    return p->arena_bytes;
+    return p->shared_bytes + p->lane_bytes * (size_t)p->n_lanes;
 }
 
 size_t ls_plan_persistent_bytes(const ls_plan *p) {
@@ -115,13 +124,18 @@ void *ls_plan_resolve(const ls_plan *p, ls_ref r) {
         case LS_REF_NONE: return NULL;
         case LS_REF_BUFFER: {
             const plan_buffer *b = &p->buffers[r.index];
-            return (b->persistent ? p->persistent_base : p->arena_base) + b->offset + r.offset;
+            const size_t lane = b->of_lane ? p->shared_bytes + (size_t)p->lane * p->lane_bytes : 0;
+            return (b->persistent ? p->persistent_base : p->arena_base) + lane + b->offset + r.offset;
         }
         case LS_REF_WEIGHT: return (char *)(p->weights_base + p->arena->slot[r.index].offset) + r.offset;
         case LS_REF_MARKS: return (char *)(p->dweights_base + p->arena->slot[r.index].marks) + r.offset;
         case LS_REF_DWEIGHT: return (char *)(p->dweights_base + p->arena->slot[r.index].offset) + r.offset;
     }
     return NULL;
+}
+
+static bool of_lane(const ls_plan *p, ls_ref r) {
+    return r.kind == LS_REF_BUFFER && p->buffers[r.index].of_lane;
 }
 
 static bool of_gradient(ls_ref r) {
@@ -138,21 +152,26 @@ ls_status ls_plan_bind(ls_plan *p, void *arena, float *weights, float *dweights,
     p->arena_base = arena;
     p->weights_base = weights;
     p->dweights_base = dweights;
-    int n = 0;
+    int n = 0, n_lane = 0;
     for (int phase = 0; phase < 3; phase++) {
         for (int i = 0; i < p->list[phase].n; i++) {
             ls_call *c = &p->list[phase].calls[i];
             for (int k = 0; k < c->n_args; k++) {
                 c->args[k].p = ls_plan_resolve(p, c->args[k].ref);
                 n += of_gradient(c->args[k].ref);
+                n_lane += of_lane(p, c->args[k].ref);
             }
         }
     }
     p->gradient_args = ls_xcalloc((size_t)n + 1, sizeof *p->gradient_args);
+    p->lane_args = ls_xcalloc((size_t)n_lane + 1, sizeof(ls_arg *));
     for (int phase = 0; phase < 3; phase++) {
         for (int i = 0; i < p->list[phase].n; i++) {
             ls_call *c = &p->list[phase].calls[i];
             for (int k = 0; k < c->n_args; k++) {
+                if (of_lane(p, c->args[k].ref)) {
+                    p->lane_args[p->n_lane_args++] = &c->args[k];
+                }
                 if (of_gradient(c->args[k].ref)) {
                     ls_ref r = c->args[k].ref;
                     const ls_arena_slot *s = &p->arena->slot[r.index];

@@ -103,7 +103,7 @@ void ls_plan_meet(ls_plan *p, ls_phase phase, const ls_node *node, ls_ref values
 }
 
 /* Call i of forward and backward taken as one list. */
-static const ls_call *call_at(const ls_plan *p, int i) {
+const ls_call *ls_plan_call_at(const ls_plan *p, int i) {
     int n = p->list[LS_PHASE_FORWARD].n;
     return i < n ? &p->list[LS_PHASE_FORWARD].calls[i] : &p->list[LS_PHASE_BACKWARD].calls[i - n];
 }
@@ -114,7 +114,7 @@ static int n_in_passes(const ls_plan *p) {
 
 void ls_plan_find_meetings(ls_plan *p) {
     for (int i = 0; i < n_in_passes(p); i++) {
-        if (call_at(p, i)->n_met > 0) {
+        if (ls_plan_call_at(p, i)->n_met > 0) {
             LS_PUSH(p->meetings, p->n_meetings, p->cap_meetings, i);
         }
     }
@@ -125,15 +125,16 @@ int ls_plan_n_meetings(const ls_plan *p) {
 }
 
 double *ls_plan_meeting(const ls_plan *p, int k, size_t *n) {
-    const ls_call *call = call_at(p, p->meetings[k]);
+    const ls_call *call = ls_plan_call_at(p, p->meetings[k]);
     *n = call->n_met;
     return call->args[0].p;
 }
 
-void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context) {
+/* Calls [first, last) of a lane; those from 0 on begin it. */
+static void run_range(ls_plan *p, int first, int last, const ls_run *run, void (*done)(void *context, int call),
+                      void *context) {
     int n_forward = p->list[LS_PHASE_FORWARD].n;
-    int first = k > 0 ? p->meetings[k - 1] + 1 : 0, last = k < p->n_meetings ? p->meetings[k] : n_in_passes(p);
-    if (k == 0) {
+    if (first == 0) {
         clear_sums(p);
         p->n_runs[LS_PHASE_FORWARD]++;
         p->n_runs[LS_PHASE_BACKWARD]++;
@@ -146,6 +147,15 @@ void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void
         run_backward_call(p, i, run, done, context);
     }
     ls_guard_open(p);
+}
+
+void ls_plan_run_segment(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context) {
+    int first = k > 0 ? p->meetings[k - 1] + 1 : 0, last = k < p->n_meetings ? p->meetings[k] : n_in_passes(p);
+    run_range(p, first, last, run, done, context);
+}
+
+void ls_plan_run_stretch(ls_plan *p, int k, const ls_run *run, void (*done)(void *context, int call), void *context) {
+    run_range(p, p->stretches[k], p->stretches[k + 1], run, done, context);
 }
 
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {
