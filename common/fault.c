@@ -9,14 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/memory.h"
 
 enum { MAX_FAULTS = 8 };
 
-typedef enum { DIE, STOP, SPIN, EXHAUST, FAIL } effect;
-static const char *const effect_words[] = {"kill", "stop", "spin", "oom"};
+typedef enum { DIE, STOP, SPIN, EXHAUST, LINGER, FAIL } effect;
+static const char *const effect_words[] = {"kill", "stop", "spin", "oom", "slow"};
 
 typedef struct {
     char place[32];
@@ -33,7 +34,7 @@ static atomic_int armed = -1; /* -1: the environment has not been looked at */
 static _Noreturn void malformed(const char *spec) {
     fprintf(stderr,
             "lockstep: error: LOCKSTEP_FAULT=\"%s\": expected PLACE:K:ACTION with K from 1 and ACTION fail, full, "
-            "kill, stop, spin or oom, separated by commas, at most %d\n",
+            "kill, stop, spin, oom or slow, separated by commas, at most %d\n",
             spec, MAX_FAULTS);
     _exit(2);
 }
@@ -100,6 +101,7 @@ static _Noreturn void exhaust(void) {
 }
 
 static void suffer(effect e) {
+    const struct timespec slow = {.tv_sec = LS_FAULT_SLOW_S};
     switch (e) {
         case DIE:
             kill(getpid(), SIGKILL);
@@ -110,6 +112,7 @@ static void suffer(effect e) {
             for (volatile unsigned i = 0;; i++) {
             }
         case EXHAUST: exhaust();
+        case LINGER: nanosleep(&slow, NULL); break;
         case FAIL: break;
     }
 }

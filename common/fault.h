@@ -8,6 +8,7 @@
  *   kill   the process dies by SIGKILL, without any clean-up
  *   stop   the process is stopped by SIGSTOP, as by a machine that hangs
  *   spin   the thread computes for ever
+ *   slow   the operation takes LS_FAULT_SLOW_S seconds longer, as on a disk that others keep busy
  *   oom    memory runs out: the process allocates what it is allowed to and is then ended as out of memory
  *
  * Always compiled in; without the variable a passage costs one load and one branch. Places are named by the modules
@@ -15,6 +16,8 @@
  */
 #ifndef LS_COMMON_FAULT_H
 #define LS_COMMON_FAULT_H
+
+enum { LS_FAULT_SLOW_S = 5 };
 
 /* 0, or the errno value with which the operation at this place must fail now. Does not return for "kill". A malformed
  * LOCKSTEP_FAULT ends the process with a message at the first passage of any place: a fault test that silently tests
