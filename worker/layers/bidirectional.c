@@ -125,5 +125,9 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
     return LS_OK;
 }
 
-const ls_layer_class ls_layer_bidirectional = {
-    .name = "Bidirectional", .keys = "layer merge_mode backward_layer", .min_in = 1, .max_in = 5, .build = build};
+const ls_layer_class ls_layer_bidirectional = {.name = "Bidirectional",
+                                               .keys = "layer merge_mode backward_layer",
+                                               .call_keys = "mask",
+                                               .min_in = 1,
+                                               .max_in = 5,
+                                               .build = build};

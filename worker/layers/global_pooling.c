@@ -35,13 +35,18 @@ static ls_status build_average(ls_builder *b, ls_layer_call *call, ls_err *err) 
     return build(b, call, true, err);
 }
 
-#define ROW(suffix, name_, axes, build_)       \
-    const ls_layer_class ls_layer_##suffix = { \
-        .name = name_, .keys = "data_format keepdims", .min_in = 1, .max_in = 1, .spatial = axes, .build = build_}
+#define ROW(suffix, name_, axes, build_, call_keys_)                          \
+    const ls_layer_class ls_layer_##suffix = {.name = name_,                  \
+                                              .keys = "data_format keepdims", \
+                                              .call_keys = call_keys_,        \
+                                              .min_in = 1,                    \
+                                              .max_in = 1,                    \
+                                              .spatial = axes,                \
+                                              .build = build_}
 
-ROW(global_max_pooling1d, "GlobalMaxPooling1D", 1, build_max);
-ROW(global_max_pooling2d, "GlobalMaxPooling2D", 2, build_max);
-ROW(global_max_pooling3d, "GlobalMaxPooling3D", 3, build_max);
-ROW(global_average_pooling1d, "GlobalAveragePooling1D", 1, build_average);
-ROW(global_average_pooling2d, "GlobalAveragePooling2D", 2, build_average);
-ROW(global_average_pooling3d, "GlobalAveragePooling3D", 3, build_average);
+ROW(global_max_pooling1d, "GlobalMaxPooling1D", 1, build_max, NULL);
+ROW(global_max_pooling2d, "GlobalMaxPooling2D", 2, build_max, NULL);
+ROW(global_max_pooling3d, "GlobalMaxPooling3D", 3, build_max, NULL);
+ROW(global_average_pooling1d, "GlobalAveragePooling1D", 1, build_average, "mask");
+ROW(global_average_pooling2d, "GlobalAveragePooling2D", 2, build_average, NULL);
+ROW(global_average_pooling3d, "GlobalAveragePooling3D", 3, build_average, NULL);

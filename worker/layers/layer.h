@@ -29,7 +29,8 @@ struct ls_layer_class {
     bool masks;         /* its outputs carry the mask of its first input (Keras: supports_masking) */
     const char
         *call_inputs;       /* names of its inputs, where all but the first may come as call arguments: "query value" */
-    const char *call_keys;  /* call arguments that it understands besides those of every layer */
+    const char *call_keys;  /* call arguments that it understands besides those of every layer; "mask": one of the time
+                               steps, which is then that of its first input */
     const char *drop;       /* config keys that checkpoints leave out because Keras 3 refuses them; NULL: none */
     const char *drop_false; /* those that they leave out where they are false, because older Keras 2 refuses them */
     /* Adds nodes for one call. Called again for every further call of a shared layer; ls_builder_weight then returns

@@ -187,6 +187,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_cell_kind cell, op
     }                                                                                                               \
     const ls_layer_class ls_layer_##suffix = {.name = name_,                                                        \
                                               .keys = LS_CELL_KEYS keys_,                                           \
+                                              .call_keys = "mask",                                                  \
                                               .min_in = 1,                                                          \
                                               .max_in = max,                                                        \
                                               .drop = "time_major",                                                 \

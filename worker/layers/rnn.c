@@ -102,6 +102,7 @@ static ls_status build(ls_builder *b, ls_layer_call *call, ls_err *err) {
 
 const ls_layer_class ls_layer_rnn = {.name = "RNN",
                                      .keys = "cell num_constants" LS_SEQUENCE_KEYS,
+                                     .call_keys = "mask",
                                      .min_in = 1,
                                      .max_in = 1 + 2 * MAX_CELLS,
                                      .drop = "time_major",

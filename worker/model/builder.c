@@ -146,7 +146,7 @@ static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err)
         return LS_OK;
     }
     LS_TRY(check_call_keys(call, keys, sizeof keys / sizeof keys[0], err));
-    ls_json training = ls_json_member(call->kwargs, "training"), mask = ls_json_member(call->kwargs, "mask");
+    ls_json training = ls_json_member(call->kwargs, "training");
     if (json_is_true(training.value)) {
         return ls_json_fail(training, err,
                             "layers that stay in training mode are not supported; expected null or false");
@@ -157,9 +157,6 @@ static ls_status check_kwargs(const ls_layer_call *call, bool *off, ls_err *err)
     ls_json constants = ls_json_member(call->kwargs, "constants");
     if (ls_json_present(constants)) {
         return ls_json_fail(constants, err, "constants of recurrent layers are not supported; expected null");
-    }
-    if (ls_json_present(mask)) {
-        return ls_json_fail(mask, err, "a mask as a call argument is not supported; expected null");
     }
     return LS_OK;
 }

@@ -135,7 +135,8 @@ static json_t *kwargs_of(const ls_layer_class *class_, const ls_call_spec *call)
     const char *key;
     json_t *value;
     json_object_foreach(call->kwargs.value, key, value) {
-        if (!json_is_null(value) && strcmp(key, "initial_state") != 0 && !ls_word_listed(class_->call_inputs, key)) {
+        if (!json_is_null(value) && !ls_word_listed("initial_state mask", key) &&
+            !ls_word_listed(class_->call_inputs, key)) {
             set(out, key, json_deep_copy(value));
         }
     }
@@ -145,14 +146,17 @@ static json_t *kwargs_of(const ls_layer_class *class_, const ls_call_spec *call)
 /* Keras 2 writes the inputs of some layers, but the first, as keyword arguments. How many are left. */
 static int add_named_inputs(const ls_graph_spec *g, const ls_layer_class *class_, const ls_call_spec *call,
                             json_t *kwargs) {
+    int n = call->n_in;
+    if (ls_json_present(ls_json_member(call->kwargs, "mask"))) {
+        set(kwargs, "mask", ref(g, &call->in[--n], NULL));
+    }
     if (class_->call_inputs == NULL) {
-        return call->n_in;
+        return n;
     }
     char names[128], *rest = NULL;
     snprintf(names, sizeof names, "%s", class_->call_inputs);
     const char *name;
     (void)strtok_r(names, " ", &rest);
-    int n = call->n_in;
     if (ls_json_present(ls_json_member(call->kwargs, "attention_mask"))) { /* it may come without a key before it */
         set(kwargs, "attention_mask", ref(g, &call->in[--n], NULL));
     }

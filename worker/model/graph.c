@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/text.h"
 #include "worker/model/build.h"
+#include "worker/ops/ops.h"
 
 typedef struct {
     const ls_graph_spec *g;
@@ -185,6 +187,32 @@ static ls_status input_tensor(ls_builder *b, ls_layer *parent, const walk *w, co
     return LS_OK;
 }
 
+/* The call argument mask, the last of the tensors: it takes the place of the mask that comes with the first one. */
+static ls_status take_mask(ls_builder *b, ls_layer *layer, ls_json kwargs, ls_tensor **tensors, int *n_tensors,
+                           ls_err *err) {
+    ls_json mask = ls_json_member(kwargs, "mask");
+    if (!ls_json_present(mask)) {
+        return LS_OK;
+    }
+    if (!ls_word_listed(layer->class_->call_keys, "mask")) {
+        return ls_json_fail(mask, err, "%s takes no mask as an argument of its call here; expected null",
+                            layer->class_->name);
+    }
+    ls_tensor *in = tensors[0], *given = tensors[--*n_tensors];
+    if (in->shape.rank < 1 || given->shape.rank != 1 || given->shape.dim[0] != in->shape.dim[0] ||
+        given->rows != in->rows) {
+        char text[96], want[96];
+        return ls_json_fail(mask, err, "the mask has the shape %s, which is not that of the time steps of %s",
+                            ls_shape_text(&given->shape, true, text, sizeof text),
+                            ls_shape_text(&in->shape, true, want, sizeof want));
+    }
+    ls_mask_attr a = {.differs = false};
+    tensors[0] = ls_builder_view(b, layer, in, in->rows, &in->shape);
+    tensors[0]->mask =
+        ls_builder_node(b, layer, &ls_op_mask, &a, sizeof a, 1, &given, 0, NULL, 1, &given->shape)->out[0];
+    return LS_OK;
+}
+
 static ls_status run_call(ls_builder *b, ls_layer *parent, const walk *w, int call, int n_in, ls_tensor *const *in,
                           ls_layer_call *done, ls_err *err) {
     const ls_layer_spec *spec = w->owner[call];
@@ -215,7 +243,9 @@ static ls_status run_call(ls_builder *b, ls_layer *parent, const walk *w, int ca
                 ls_pool_printf(&b->model->pool, "%s[%d][%d]", from->layer->name,
                                (int)(ref->call + w->g->layers[ref->layer].base), (int)ref->output));
     }
-    return ls_builder_call(b, layer, uses->n_in, tensors, uses->kwargs, &done[call], err);
+    int n_tensors = uses->n_in;
+    LS_TRY(take_mask(b, layer, uses->kwargs, tensors, &n_tensors, err));
+    return ls_builder_call(b, layer, n_tensors, tensors, uses->kwargs, &done[call], err);
 }
 
 /* Makes the layers, in Keras's order, unless an earlier call of a shared nested model has made them. */

@@ -228,7 +228,7 @@ static ls_status read_tensors(const ls_graph_spec *g, ls_json at, int depth, ls_
 }
 
 /* Tensors among the keyword arguments (a recurrent layer's initial_state, attention's value and key) are further
- * inputs, after the others. */
+ * inputs, after the others; a mask is the last. */
 static ls_status read_kwargs_tensors(const ls_graph_spec *g, const ls_layer_class *class_, ls_call_spec *call,
                                      ls_err *err) {
     char names[128], *rest = NULL;
@@ -239,9 +239,14 @@ static ls_status read_kwargs_tensors(const ls_graph_spec *g, const ls_layer_clas
             LS_TRY(read_tensors(g, tensor, 0, call, err));
         }
     }
-    ls_json state = ls_json_member(call->kwargs, "initial_state");
+    ls_json state = ls_json_member(call->kwargs, "initial_state"), mask = ls_json_member(call->kwargs, "mask");
     if (ls_json_present(state)) {
         LS_TRY(read_tensors(g, state, 0, call, err));
+    }
+    if (ls_json_present(mask) && ls_word_listed(class_->call_keys, "mask")) {
+        int before = call->n_in;
+        LS_TRY(read_tensors(g, mask, 0, call, err));
+        return call->n_in == before + 1 ? LS_OK : ls_json_fail(mask, err, "expected one tensor");
     }
     return LS_OK;
 }

@@ -157,6 +157,56 @@ static void initial_states_in_every_spelling(void **state) {
                    "expected (None, 3)", NULL);
 }
 
+#define MASKED(class_, config, nodes)                                                                          \
+    MODEL(INPUT("x", "5, 2") ", " INPUT("m", "5") ", " INPUT("s", "3") ", " LAYER(class_, "l", config, nodes), \
+          "[[\"x\", 0, 0], [\"m\", 0, 0], [\"s\", 0, 0]]", "l")
+
+/* The node that has states, or pools: it reads x under the mask m, as numbers 0 and 1. */
+static void assert_masked(const ls_model *m) {
+    const ls_node *node = m->nodes[m->n_nodes - 1];
+    const ls_tensor *mask = node->in[0]->mask;
+    assert_ptr_equal(node->in[0]->producer->in[0], m->inputs[0]);
+    assert_non_null(mask);
+    assert_ptr_equal(mask->producer->in[0], m->inputs[1]);
+    assert_true(node->n_in == 1 || node->in[1] == m->inputs[2]);
+}
+
+/* In both spellings, beside an initial state or alone; what is written reads back the same. */
+static void masks_as_arguments(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        MASKED("GRU", ", \"units\": 3",
+               "[[[\"x\", 0, 0, {\"mask\": [\"m\", 0, 0], \"initial_state\": [\"s\", 0, 0]}]]]"),
+        MASKED("GRU", ", \"units\": 3",
+               "[{\"args\": [" TENSOR("x", "0") "], \"kwargs\": {\"mask\": " TENSOR("m", "0") "}}]"),
+        MASKED("RNN", ", \"cell\": {\"class_name\": \"GRUCell\", \"config\": {\"name\": \"c\", \"units\": 3}}",
+               "[[[\"x\", 0, 0, {\"mask\": [\"m\", 0, 0]}]]]"),
+        MASKED("GlobalAveragePooling1D", "", "[[[\"x\", 0, 0, {\"mask\": [\"m\", 0, 0]}]]]"),
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        ls_model *m = build(texts[i]);
+        char *written = ls_model_config_text(m);
+        assert_masked(m);
+        assert_non_null(strstr(written, "{\"mask\":[\"m\",0,0]}"));
+        ls_model_destroy(m);
+        m = build(written);
+        assert_masked(m);
+        ls_model_destroy(m);
+        free(written);
+    }
+    ls_model *m = build(MASKED("Bidirectional", ", \"layer\": " LSTM(", \"return_sequences\": true"),
+                               "[[[\"x\", 0, 0, {\"mask\": [\"m\", 0, 0]}]]]"));
+    assert_ptr_equal(m->outputs[0]->mask->producer->in[0], m->inputs[1]);
+    ls_model_destroy(m);
+    assert_refused(
+        MASKED("GRU", ", \"units\": 3", "[[[\"x\", 0, 0, {\"mask\": [\"s\", 0, 0]}]]]"),
+        "[0][0][3].mask: the mask has the shape (None, 3), which is not that of the time steps of (None, 5, 2)", NULL);
+    assert_refused(MASKED("GRU", ", \"units\": 3", "[[[\"x\", 0, 0, {\"mask\": [[\"m\", 0, 0], [\"m\", 0, 0]]}]]]"),
+                   "[0][0][3].mask: expected one tensor", NULL);
+    assert_refused(MASKED("Dense", ", \"units\": 3", "[[[\"x\", 0, 0, {\"mask\": [\"m\", 0, 0]}]]]"),
+                   "[0][0][3].mask: Dense takes no mask as an argument", NULL);
+}
+
 /* A Bidirectional encoder gives four states, and its decoder takes them: the first half forward. */
 static void states_of_both_directions(void **state) {
     (void)state;
@@ -307,6 +357,7 @@ int main(void) {
         cmocka_unit_test(masks_of_several_axes),
         cmocka_unit_test(initial_states_in_every_spelling),
         cmocka_unit_test(states_of_both_directions),
+        cmocka_unit_test(masks_as_arguments),
         cmocka_unit_test(masks_travel),
         cmocka_unit_test(masks_of_merges),
         cmocka_unit_test(integers_only_where_all_want_them),
