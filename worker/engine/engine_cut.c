@@ -3,8 +3,15 @@
 
 #include "worker/engine/engine_internal.h"
 
-enum { USUAL_BYTES = 1 << 20, MOST_BUCKETS = 8192 };
+enum { USUAL_BYTES = 1 << 20, ALONE_BYTES = 1 << 17, MOST_BUCKETS = 8192 };
 static const size_t sizes[LS_TUNED_SIZES] = {USUAL_BYTES, 1 << 18, 1 << 22, 1 << 24};
+
+/* A rank that is alone has nobody to talk to about a bucket: small ones are still in its caches when they are applied.
+ */
+static size_t usual_bytes(const ls_engine *e) {
+    const size_t alone = (size_t)e->at_once * (size_t)e->plan_threads * ALONE_BYTES;
+    return e->team->size > 1 || alone > USUAL_BYTES ? USUAL_BYTES : alone;
+}
 
 /* Buckets of about `bytes`: whole weights where they are small, pieces of whole chunks where they are large; the moving
  * statistics in one of their own at the end. */
@@ -70,7 +77,7 @@ void ls_engine_cut_buckets(ls_engine *e) {
     const bool fixed = e->options.bucket_bytes > 0 || e->options.inference || e->team->size == 1 ||
                        e->arena->n_reduced * sizeof(float) <= USUAL_BYTES; /* nothing to choose from */
     int most = 0;
-    e->cuts[e->n_cuts++] = cut(e, e->options.bucket_bytes > 0 ? e->options.bucket_bytes : USUAL_BYTES);
+    e->cuts[e->n_cuts++] = cut(e, e->options.bucket_bytes > 0 ? e->options.bucket_bytes : usual_bytes(e));
     for (int i = 1; !fixed && i < LS_TUNED_SIZES; i++) {
         engine_cut c = cut(e, sizes[i]);
         if (is_new(e, c.n_buckets)) {
@@ -95,7 +102,9 @@ void ls_engine_find_bucket_calls(const ls_engine *e, engine_plan *ep) {
             for (int k = 0; k < e->n_segments; k++) {
                 const segment *s = &e->segments[k];
                 if (s->first < c->buckets[b + 1] && s->last > c->buckets[b]) {
-                    int ready = s->statistic ? ls_plan_n_backward(ep->plan) : ls_plan_ready_call(ep->plan, s->weight);
+                    const size_t upto = (s->last < c->buckets[b + 1] ? s->last : c->buckets[b + 1]) - s->first;
+                    int ready = s->statistic ? ls_plan_n_backward(ep->plan)
+                                             : ls_plan_ready_call_upto(ep->plan, s->weight, upto);
                     last = ready > last ? ready : last;
                 }
             }

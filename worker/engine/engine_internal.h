@@ -28,7 +28,8 @@ typedef struct {
     engine_plan *plan; /* NULL: the lane has no samples, or could not be read */
     ls_run run;
     int own_bucket;  /* next bucket that it completes */
-    int own_segment; /* a lane that is computed alone: the next whose gradient it merges */
+    int own_segment; /* a lane that is computed alone: the next whose gradient it merges, and */
+    size_t merged;   /* the floats of it that it has merged */
     bool in_stretches;
 } lane_pass;
 

@@ -79,25 +79,36 @@ static void merge_range(ls_engine *e, const ls_lane_group *group, size_t first, 
     }
 }
 
+/* Floats of the segment whose gradient is complete after a backward call; past its end: all. */
+static size_t complete_after(const ls_plan *plan, const segment *s, int call) {
+    if (s->statistic) {
+        return ls_plan_n_backward(plan) <= call ? SIZE_MAX : 0;
+    }
+    return ls_plan_ready_after(plan, s->weight, call);
+}
+
 /* A lane that is computed alone: merges, while they are in the caches, the gradients that are complete after a call. */
 static void merge_complete(ls_engine *e, const ls_lane_group *group, lane_pass *pass, int call) {
     const ls_plan *plan = pass->plan->plan;
-    size_t first = 0, last = 0;
-    for (; pass->own_segment < e->n_segments; pass->own_segment++) {
+    size_t first = 0, last = 0; /* what is to be merged at once */
+    for (; pass->own_segment < e->n_segments; pass->own_segment++, pass->merged = 0) {
         const segment *s = &e->segments[pass->own_segment];
         if (pass->in_stretches && s->statistic) {
             break; /* with the others' stretch: merge_statistics */
         }
-        if ((s->statistic ? ls_plan_n_backward(plan) : ls_plan_ready_call(plan, s->weight)) > call) {
-            break;
-        }
+        const size_t n = complete_after(plan, s, call), end = n < s->last - s->first ? s->first + n : s->last;
+        const size_t begin = s->first + pass->merged;
         if (pass->run.turn.of > 1 && ls_plan_waits(plan, s->weight)) {
             merge_range(e, group, first, last - first);
-            first = last = s->last;
-            continue;
+            first = last = end;
+        } else if (end > begin) {
+            first = last > first ? first : begin;
+            last = end;
         }
-        first = last > first ? first : s->first;
-        last = s->last;
+        if (end < s->last) {
+            pass->merged = end - s->first;
+            break;
+        }
     }
     merge_range(e, group, first, last - first);
 }
@@ -161,6 +172,19 @@ static ls_turn turn_of(const ls_engine *e, const work *w, int lane) {
                      ls_reducer_gradient(e->reducer, f->slot) - ls_reducer_gradient(e->reducer, w->group->slot[0])};
 }
 
+/* A rank that is alone applies gradients as they come: what it then uses besides them. */
+static void find_near(const ls_engine *e, const work *w, int i, ptrdiff_t near[LS_RUN_NEAR]) {
+    const int n_slots = ls_optimizer_n_slots(&e->compile->optimizer);
+    if (e->team->size > 1 || !w->last_group || w->group->count > 1 || ls_engine_needs_norms(e)) {
+        return;
+    }
+    const float *from = ls_reducer_gradient(e->reducer, w->group->slot[i]);
+    for (int k = 0; k < LS_RUN_NEAR && k <= n_slots; k++) {
+        const float *used = k == 0 ? ls_reducer_params(e->reducer) : ls_reducer_slot(e->reducer, k - 1);
+        near[k] = (ptrdiff_t)((intptr_t)used - (intptr_t)from) / (ptrdiff_t)sizeof *used;
+    }
+}
+
 /* Finds the lane's plan in context i and fills its inputs. */
 static void begin_lane(ls_engine *e, const work *w, int i, int lane) {
     lane_context *c = &e->contexts[i];
@@ -192,6 +216,7 @@ static void begin_lane(ls_engine *e, const work *w, int i, int lane) {
     if (w->training) {
         c->last = ep;
         ls_plan_set_dweights(ep->plan, ls_reducer_gradient(e->reducer, w->group->slot[i]));
+        find_near(e, w, i, c->pass.run.near);
     }
 }
 

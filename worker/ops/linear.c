@@ -86,7 +86,7 @@ ls_status ls_linear_forward(ls_plan *p, const ls_node *node, const ls_linear_des
 
 static ls_status backward_weights(ls_plan *p, const ls_node *node, const ls_linear_desc *desc, const char *label,
                                   double flops, ls_ref src, ls_ref ddst, ls_err *err) {
-    if (ls_outer_takes(p, desc)) {
+    if (ls_outer_takes(p, node, desc)) {
         return ls_outer_backward_weights(p, node, desc, label, flops, src, ddst, err);
     }
     ls_linear_desc d = *desc;
@@ -139,10 +139,20 @@ ls_status ls_linear_backward(ls_plan *p, const ls_node *node, const ls_linear_de
                              const ls_linear_labels *labels, double flops, ls_err *err) {
     const ls_linear_note *note = ls_plan_recall(p, node);
     ls_ref dz = ls_linear_dz(p, node);
-    if (ls_ref_some(dz) && node->weights[0]->trainable) {
+    if (!ls_ref_some(dz)) {
+        return LS_OK;
+    }
+    const bool weights = node->weights[0]->trainable, data = ls_plan_wants_grad(p, node->in[0]);
+    /* A gradient that comes piece by piece comes last: its weight must not be read any more. One that comes at once
+     * comes first, so that what it reads can be forgotten. */
+    const bool pieces = weights && ls_plan_compute(p) == LS_F32 && ls_outer_takes(p, node, desc);
+    if (data && pieces) {
+        LS_TRY(backward_data(p, node, desc, labels->backward_data, flops, dz, err));
+    }
+    if (weights) {
         LS_TRY(backward_weights(p, node, desc, labels->backward_weights, flops, note->src, dz, err));
     }
-    if (ls_ref_some(dz) && ls_plan_wants_grad(p, node->in[0])) {
+    if (data && !pieces) {
         LS_TRY(backward_data(p, node, desc, labels->backward_data, flops, dz, err));
     }
     return LS_OK;

@@ -291,9 +291,20 @@ ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w) {
     return s->sparse ? (ls_ref){LS_REF_MARKS, w->id, 0} : NO_REF;
 }
 
+int ls_plan_turns(const ls_plan *p) {
+    return p->options.turns > 1 ? p->options.turns : 1;
+}
+
 int ls_plan_wait(ls_plan *p, const ls_node *node, const ls_weight *w) {
     p->waits[w->id] = p->options.turns > 1 && !p->written[w->id] && used_once(p->model, node, w);
     return p->waits[w->id] ? p->options.turns : 1;
+}
+
+void ls_plan_dweight_upto(ls_plan *p, const ls_node *node, const ls_weight *w, ls_ref dw, size_t n) {
+    if (dw.kind == LS_REF_DWEIGHT && used_once(p->model, node, w)) {
+        gradient_piece piece = {w->id, p->list[LS_PHASE_BACKWARD].n - 1, n};
+        LS_PUSH(p->pieces, p->n_pieces, p->cap_pieces, piece);
+    }
 }
 
 /* ---- the walk ---- */
@@ -543,10 +554,11 @@ void ls_plan_destroy(ls_plan *p) {
         free(p->notes[i]);
     }
     ls_plan_profile(p, false);
-    void *owned[] = {p->buffers,         p->values,         p->gradients, p->wants,     p->fused,      p->absorbed,
-                     p->notes,           p->written,        p->waits,     p->copies,    p->ready,      p->pending,
-                     p->inputs,          p->sample_weights, p->targets,   p->outputs,   p->logits,     p->is_ready_call,
-                     p->persistent_base, p->gradient_args,  p->meetings,  p->stretches, p->written_in, p->lane_args};
+    void *owned[] = {p->buffers,  p->values,    p->gradients,     p->wants,           p->fused,
+                     p->absorbed, p->notes,     p->written,       p->waits,           p->copies,
+                     p->ready,    p->pending,   p->inputs,        p->sample_weights,  p->targets,
+                     p->outputs,  p->logits,    p->is_ready_call, p->persistent_base, p->gradient_args,
+                     p->meetings, p->stretches, p->written_in,    p->lane_args,       p->pieces};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
         free(owned[i]);
     }

@@ -45,6 +45,8 @@ typedef struct ls_turn {
     ptrdiff_t sum; /* floats from where the lane's own gradient would be written to the place of the sum of all */
 } ls_turn;
 
+enum { LS_RUN_NEAR = 3 };
+
 /* What a run is about; the same for all calls of one lane's pass. */
 typedef struct ls_run {
     int64_t n_samples;
@@ -56,6 +58,9 @@ typedef struct ls_run {
     const uint32_t *sample_index; /* (n_samples) position in the data set */
     float *const *states; /* (model->n_states) what stateful layers go on with, and leave: (n_samples, state_elems) */
     ls_turn turn;
+    /* Floats from where a weight's gradient is written to what is used with it as soon as it is complete, the weight
+     * itself and the like: worth bringing into the caches. 0: nothing. */
+    ptrdiff_t near[LS_RUN_NEAR];
 } ls_run;
 
 typedef void (*ls_kernel)(const ls_call *call, const ls_run *run);
@@ -153,6 +158,13 @@ void ls_plan_keep_copy(ls_plan *p, const ls_weight *w, const ls_layout *layout, 
 ls_ref ls_plan_dweight(ls_plan *p, const ls_weight *w);
 
 /*
+ * For a node that makes a weight's gradient in several calls, after each: the first n floats of it (dw: what
+ * ls_plan_dweight gave) are complete. They are then added and applied while the next ones are made, unless other nodes
+ * use the weight too. n does not fall; the last call's is all.
+ */
+void ls_plan_dweight_upto(ls_plan *p, const ls_node *node, const ls_weight *w, ls_ref dw, size_t n);
+
+/*
  * For a node that is the only one to use the weight and touches few of its elements: the words of the gradient's blocks
  * (plan/arena.h), or NONE when the gradient is to be written whole. Whoever gets them makes marked blocks zero, clears
  * the words, and marks each block that it writes to; the memory has been zero at first. Before ls_plan_dweight.
@@ -166,6 +178,7 @@ ls_ref ls_plan_marks(ls_plan *p, const ls_node *node, const ls_weight *w);
  * lanes are not computed one after the other).
  */
 int ls_plan_wait(ls_plan *p, const ls_node *node, const ls_weight *w);
+int ls_plan_turns(const ls_plan *p); /* most lanes that there may be, 1 at least */
 
 /* Where a forward call adds a penalty on activations: one double, summed over the samples of the run; what is added is
  * multiplied by *scale. kind NONE: nobody wants a loss. */
@@ -258,6 +271,9 @@ void ls_plan_run_backward(ls_plan *p, const ls_run *run, void (*done)(void *cont
 
 /* Index of the backward call after which the weight's gradient is complete and its value is no longer read. */
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w);
+/* The same of its first n floats as they lie in the arena; and how many are so after a call, SIZE_MAX: all. */
+int ls_plan_ready_call_upto(const ls_plan *p, const ls_weight *w, size_t n);
+size_t ls_plan_ready_after(const ls_plan *p, const ls_weight *w, int call);
 /* Whether a run with turns writes the weight's gradient in the turn of the last lane only, as the sum over all. */
 bool ls_plan_waits(const ls_plan *p, const ls_weight *w);
 /* Whether the plan writes a gradient (a statistic's value) for the weight. */

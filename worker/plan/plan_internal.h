@@ -45,6 +45,13 @@ typedef struct {
     ls_ref ref;
 } weight_copy;
 
+/* The first n floats of a weight's gradient are complete, and its value is no longer read, after a backward call. */
+typedef struct {
+    int weight; /* id */
+    int call;
+    size_t n;
+} gradient_piece;
+
 struct ls_plan {
     const ls_model *model;
     ls_arena *arena;
@@ -58,16 +65,18 @@ struct ls_plan {
     int *written_in; /* by weight id: stretch that writes the gradient; -1: none */
     plan_buffer *buffers;
     int n_buffers, cap_buffers;
-    plan_value *values;    /* by tensor id */
-    plan_value *gradients; /* by tensor id */
-    bool *wants;           /* by tensor id: a gradient is of use */
-    const ls_node **fused; /* by node id: the last node that the node computes besides itself */
-    bool *absorbed;        /* by node id: computed by another node, or differentiated by the loss */
-    void **notes;          /* by node id */
-    bool *written;         /* by weight id: the gradient has a first contribution */
-    bool *waits;           /* by weight id: ls_plan_waits */
-    int *ready;            /* by weight id */
-    bool *is_ready_call;   /* by backward call */
+    plan_value *values;     /* by tensor id */
+    plan_value *gradients;  /* by tensor id */
+    bool *wants;            /* by tensor id: a gradient is of use */
+    const ls_node **fused;  /* by node id: the last node that the node computes besides itself */
+    bool *absorbed;         /* by node id: computed by another node, or differentiated by the loss */
+    void **notes;           /* by node id */
+    bool *written;          /* by weight id: the gradient has a first contribution */
+    bool *waits;            /* by weight id: ls_plan_waits */
+    int *ready;             /* by weight id */
+    gradient_piece *pieces; /* those of a weight one after the other */
+    int n_pieces, cap_pieces;
+    bool *is_ready_call; /* by backward call */
     weight_copy *copies;
     int n_copies, cap_copies;
     contribution *pending;

@@ -4,6 +4,20 @@
 
 #include "worker/plan/plan_internal.h"
 
+/* Pieces of a gradient may not be applied before the weight has been read for the last time. */
+static void delay_pieces(ls_plan *p) {
+    const call_list *backward = &p->list[LS_PHASE_BACKWARD];
+    for (int i = 0; i < p->n_pieces; i++) {
+        gradient_piece *piece = &p->pieces[i];
+        for (int c = piece->call + 1; c < backward->n; c++) {
+            for (int k = 0; k < backward->calls[c].n_args; k++) {
+                const ls_ref r = backward->calls[c].args[k].ref;
+                piece->call = r.kind == LS_REF_WEIGHT && r.index == piece->weight ? c : piece->call;
+            }
+        }
+    }
+}
+
 void ls_plan_find_lifetimes(ls_plan *p) {
     int at = 0, n_prepare = p->list[LS_PHASE_PREPARE].n;
     for (int i = 0; i < p->model->n_weights; i++) {
@@ -34,6 +48,10 @@ void ls_plan_find_lifetimes(ls_plan *p) {
         if (p->ready[i] >= 0) {
             p->is_ready_call[p->ready[i]] = true;
         }
+    }
+    delay_pieces(p);
+    for (int i = 0; i < p->n_pieces; i++) {
+        p->is_ready_call[p->pieces[i].call] = true;
     }
     for (int i = 0; i < p->n_buffers; i++) {
         plan_buffer *b = &p->buffers[i];

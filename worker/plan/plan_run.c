@@ -161,6 +161,21 @@ void ls_plan_run_stretch(ls_plan *p, int k, const ls_run *run, void (*done)(void
 int ls_plan_ready_call(const ls_plan *p, const ls_weight *w) {
     return p->ready[w->id];
 }
+int ls_plan_ready_call_upto(const ls_plan *p, const ls_weight *w, size_t n) {
+    for (int i = 0; i < p->n_pieces; i++) {
+        if (p->pieces[i].weight == w->id && p->pieces[i].n >= n) {
+            return p->pieces[i].call;
+        }
+    }
+    return p->ready[w->id];
+}
+size_t ls_plan_ready_after(const ls_plan *p, const ls_weight *w, int call) {
+    size_t n = 0;
+    for (int i = 0; i < p->n_pieces && p->ready[w->id] > call; i++) {
+        n = p->pieces[i].weight == w->id && p->pieces[i].call <= call ? p->pieces[i].n : n;
+    }
+    return p->ready[w->id] <= call ? SIZE_MAX : n;
+}
 bool ls_plan_waits(const ls_plan *p, const ls_weight *w) {
     return p->waits[w->id];
 }

@@ -162,6 +162,7 @@ static linear_case dense(int in, int units, bool bias, bool relu) {
 static void test_dense(void **state) {
     (void)state;
     check(dense(16, 64, true, false), 8);
+    check(dense(16, 8, true, false), 8);
     check(dense(17, 10, true, false), 3);
     check(dense(1, 1, true, false), 1);
     check(dense(5, 3, false, true), 7);
