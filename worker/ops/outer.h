@@ -7,8 +7,8 @@
  * added and applied while it is in the caches (ls_plan_dweight_upto).
  *
  * Numerics  x and dz are bf16 or f32. A lane's products are summed in f32 over its samples in order, of bf16 by pairs;
- *           lanes are then added along the tree of lanes (reduce/lanes.h) over `n_lanes`, a node of it. The same bits as
- *           if each lane had been stored and then added, whatever the threads and the calls. In bf16 denormals are zero.
+ *           lanes are then added along the tree of lanes (reduce/lanes.h) over `n_lanes`, a node of it. The same bits
+ *           as if each lane had been stored and then added, whatever the threads and calls. In bf16 denormals are zero.
  */
 #ifndef LS_WORKER_OPS_OUTER_H
 #define LS_WORKER_OPS_OUTER_H
