@@ -342,7 +342,9 @@ static void train_together(ls_engine *e, work *w, const ls_lane_schedule *schedu
     const bool all = e->contexts[0].status == LS_OK; /* else none: they add up in the same memory */
     for (int i = first; !all && i < end; i++) {
         choose_lane(w, schedule, i);
-        leave_out(e, w, 0);
+        if (e->passes[i - first].plan != NULL) { /* else begin_lane has left it out */
+            leave_out(e, w, 0);
+        }
     }
     for (int k = 0; all && k < ls_plan_n_stretches(plan); k++) {
         for (int i = first; i < end; i++) {
